@@ -1,0 +1,43 @@
+# Each target does all its own set-up: a bare machine needs Python 3.11, make, git and gcc.
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# nothing here may phone home
+export DO_NOT_TRACK := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help repro flow test install lock
+
+help:
+	@echo "make repro    install, then rebuild whatever is out of date: data, runs, statistics, report"
+	@echo "make test     install, then check style, types and tests"
+	@echo "make flow     install, then the same as repro, as a Prefect flow run"
+	@echo "make install  create .venv from requirements.lock"
+	@echo "make lock     take newer versions into requirements.lock"
+
+repro: install
+	dvc repro
+	@python -m infinito verdict
+
+flow: install
+	python -m flows.pipeline
+
+test: install
+	ruff check .
+	ruff format --check .
+	mypy
+	python -m pytest -q
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --upgrade torch==2.13.0 setuptools wheel
+	.venv-lock/bin/python -m pip install --quiet --upgrade '.[lm,report,orchestrate,dev]'
+	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude infinito | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .venv-lock

@@ -1,0 +1,364 @@
+"""Where a stage's stacks are trained: one single-threaded process per GPU, or else per CPU core, of this machine.
+
+Each worker process has a pipe of its own and shares no lock with the others, so a worker that is killed takes only its
+own stack with it. That stack is tried once more; every finished stack is already saved, whatever happens to the rest.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+class Job(Protocol):
+    """One stack to train; it is pickled and sent to a worker process."""
+
+    @property
+    def name(self) -> str:
+        """What people read: `candidate-pairs-00`."""
+
+    @property
+    def steps(self) -> int:
+        """The size of the job, in the unit that is counted by its progress callback."""
+
+
+J = TypeVar("J", bound=Job)
+Run = Callable[[J, Callable[[int], None]], Path]  # does a job, calls back with the steps done, returns its result
+Wait = Callable[[], Path]  # blocks until something is done; returns its result or raises
+Submit = Callable[[str, Callable[[], Path]], Wait]  # starts to do something that has a name
+
+SECONDS_BETWEEN_LINES = 15
+_CONTEXT = multiprocessing.get_context("spawn")  # a forked copy of a process that runs threads can deadlock
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: not between a fork and an exec
+
+
+class StackFailed(Exception):
+    """A stack could not be trained; the message says why in one line."""
+
+    bad_input = False
+
+
+class WorkerDied(StackFailed):
+    """The process that trained the stack is gone."""
+
+
+class FanOutFailed(Exception):
+    """Some stacks could not be trained; the message names them all in one line."""
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends, even by kill -9 (Linux only)."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def worker_count() -> int:
+    """One a GPU, or else one a CPU core that this process may use; INFINITO_WORKERS overrides both.
+
+    Raises:
+        ValueError: INFINITO_WORKERS is not a positive whole number.
+    """
+    found = os.environ.get("INFINITO_WORKERS")
+    if found is None:
+        import torch  # not above: whoever only waits for the workers needs no torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.device_count()
+        return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    if not found.isdecimal() or int(found) < 1:
+        raise ValueError(f"INFINITO_WORKERS: found {found!r}; allowed: a whole number of processes, 1 or more")
+    return int(found)
+
+
+def fan_out(jobs: Sequence[J], run: Run[J], submitter: Callable[[int], AbstractContextManager[Submit]]) -> list[Path]:
+    """Do all `jobs` by `run` in worker processes, and return the results in the order of the jobs.
+
+    Args:
+        jobs: what to do; `run` and the jobs must be importable and picklable.
+        run: called in a worker as `run(job, progress)`.
+        submitter: what waits for the workers, so many at once: `as_threads` or `as_tasks`.
+
+    Raises:
+        ValueError: all that went wrong is bad input.
+        FanOutFailed: some jobs failed. All others have been done nevertheless.
+    """
+    if not jobs:
+        return []
+    size = min(worker_count(), len(jobs))
+    failed: dict[str, list[str]] = {}  # reason: names
+    errors: list[Exception] = []
+    results: list[Path] = []
+    # Leaving in the reverse order matters: the pool ends its workers, and only so the submitter's threads, if any
+    # still wait for them, come to an end.
+    with submitter(size) as submit, _Pool(run, size) as pool, _Report(jobs) as report:
+
+        def train(job: J) -> Path:
+            result = pool.train(job, lambda steps: report.progress(job, steps))
+            report.finished(job)
+            return result
+
+        waits = [submit(job.name, partial(train, job)) for job in jobs]
+        for job, wait in zip(jobs, waits, strict=True):
+            try:
+                results.append(wait())
+            except Exception as error:
+                errors.append(error)
+                failed.setdefault(str(error), []).append(job.name)
+    if not failed:
+        return results
+    reasons = "; ".join(f"{_some(names)}: {reason}" for reason, names in failed.items())
+    if all(isinstance(error, StackFailed) and error.bad_input for error in errors):
+        raise ValueError(next(iter(failed)) if len(failed) == 1 else reasons)
+    kept = f"; the other {len(results)} are saved" if results else ""
+    raise FanOutFailed(f"{len(errors)} of {len(jobs)} stacks failed: {reasons}{kept}") from errors[0]
+
+
+@contextmanager
+def as_threads(size: int) -> Iterator[Submit]:
+    """Plain threads wait for the workers."""
+
+    def twice(name: str, train: Callable[[], Path]) -> Path:
+        try:
+            return train()
+        except WorkerDied as died:
+            _say(f"{name}: {died}; trying once more")
+            return train()
+
+    with ThreadPoolExecutor(size) as threads:
+        yield lambda name, train: threads.submit(twice, name, train).result
+
+
+@contextmanager
+def as_tasks(size: int) -> Iterator[Submit]:
+    """Prefect tasks wait for the workers, one a stack, in the flow run whose context is active."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.client.schemas.objects import State
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    def worker_died(_task: Any, _run: Any, state: State[Any]) -> bool:
+        return isinstance(state.result(raise_on_failure=False), WorkerDied)
+
+    runner: ThreadPoolTaskRunner[Any]
+    with ThreadPoolTaskRunner(max_workers=size) as runner:
+
+        def submit(name: str, train: Callable[[], Path]) -> Wait:
+            # no parameters: Prefect would draw an arrow from any task that returned the same small object
+            @task(name="stack", task_run_name=name, retries=1, retry_condition_fn=worker_died, cache_policy=NO_CACHE)
+            def stack() -> Path:
+                return train()
+
+            return runner.submit(stack, {}).result
+
+        yield submit
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What a worker sends back instead of a result."""
+
+    reason: str
+    bad_input: bool
+    trace: str
+
+
+class _Pool:
+    """Worker processes, kept from one job to the next because importing and compiling take long."""
+
+    def __init__(self, run: Run[J], size: int) -> None:
+        self._workers = [_Worker(run, number) for number in range(size)]
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.close()
+
+    def train(self, job: Job, progress: Callable[[int], None]) -> Path:
+        """Block until a worker is free and has done `job`."""
+        worker = self._idle.get()
+        try:
+            return worker.train(job, progress)
+        finally:
+            self._idle.put(worker)
+
+
+class _Worker:
+    """One worker process, and this end of the pipe to it; a new process takes over where one has died."""
+
+    def __init__(self, run: Run[Any], number: int) -> None:
+        self._run = run
+        self._number = number
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._pipe, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_work, args=(theirs, self._run, self._number), daemon=True)
+        self._process.start()
+        theirs.close()  # or the end of the worker would go unnoticed here
+
+    def train(self, job: Job, progress: Callable[[int], None]) -> Path:
+        if self._closed:
+            raise StackFailed("interrupted")
+        try:
+            self._pipe.send(job)
+            while isinstance(answer := self._pipe.recv(), int):
+                progress(answer)
+        except (EOFError, OSError):
+            if self._closed:
+                raise StackFailed("interrupted") from None
+            self._process.join()
+            code = self._process.exitcode
+            self._pipe.close()
+            self._start()
+            raise WorkerDied(f"its worker process ended with exit code {code}") from None
+        if isinstance(answer, _Failure):
+            if not answer.bad_input:
+                _say(f"{job.name} failed:\n{answer.trace}")
+            error = StackFailed(answer.reason)
+            error.bad_input = answer.bad_input
+            raise error
+        assert isinstance(answer, Path)
+        return answer
+
+    def close(self) -> None:
+        self._closed = True
+        self._process.kill()
+        self._process.join()
+
+
+def _work(pipe: Connection, run: Run[Any], number: int) -> None:
+    """Worker process `number`: does jobs until nobody is left to send any."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_attempt(run, job, pipe.send))
+
+
+def _attempt(run: Run[J], job: J, progress: Callable[[int], None]) -> Path | _Failure:
+    try:
+        return run(job, progress)
+    except Exception as error:
+        message = " ".join(str(error).split())
+        bad_input = isinstance(error, (ValueError, FileNotFoundError))
+        return _Failure(
+            message if bad_input else f"{type(error).__name__}: {message}", bad_input, traceback.format_exc()
+        )
+
+
+def _leave_with_parent() -> None:
+    # Not die_with_parent: there the parent is the *thread* that started this process, which may end earlier.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+class _Report:
+    """How far all jobs are: a bar on a terminal, otherwise a line now and then."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = jobs
+        self._total = sum(job.steps for job in jobs)
+        self._done: dict[str, int] = {}  # steps of each job
+        self._trained = 0  # steps that were not found finished
+        self._finished = 0
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "_Report":
+        console = Console(stderr=True)
+        if console.is_terminal:
+            self._bar = Progress(BarColumn(), TextColumn("{task.description}"), console=console)
+            self._bar.add_task(self._line(), total=self._total)
+            self._bar.start()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._ticker.join()
+        if self._bar is not None or self._finished == len(self._jobs):
+            self._show()
+        if self._bar is not None:
+            self._bar.stop()
+
+    def progress(self, job: Job, steps: int) -> None:
+        with self._lock:
+            if job.name in self._done or steps < job.steps:  # otherwise the stack was found finished: says no rate
+                self._trained += max(0, steps - self._done.get(job.name, 0))
+            self._done[job.name] = steps
+
+    def finished(self, job: Job) -> None:
+        self.progress(job, job.steps)
+        with self._lock:
+            self._finished += 1
+
+    def _tick(self) -> None:
+        while not self._end.wait(SECONDS_BETWEEN_LINES if self._bar is None else 0.5):
+            self._show()
+
+    def _show(self) -> None:
+        with self._lock:
+            line = self._line()
+            if self._bar is None:
+                _say(line)
+            else:
+                self._bar.update(self._bar.task_ids[0], description=line, completed=sum(self._done.values()))
+
+    def _line(self) -> str:
+        done, seconds = sum(self._done.values()), time.monotonic() - self._began
+        line = f"{self._finished} of {len(self._jobs)} stacks, {done:,} of {self._total:,} model-steps"
+        if self._trained:
+            rate = self._trained / seconds
+            left = self._total - done
+            line += f", {rate:,.0f} model-steps/s, {_duration(left / rate) + ' left' if left else _duration(seconds)}"
+        return line
+
+
+def _say(line: str) -> None:
+    print(f"infinito: {line}", file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:4])} and {len(names) - 4} more"

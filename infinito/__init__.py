@@ -1,0 +1,3 @@
+"""infinito: is the candidate really better, or was it a lucky seed?"""
+
+__version__ = "0.1.0"

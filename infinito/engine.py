@@ -1,0 +1,371 @@
+"""Trains a stack of runs at once: axis 0 of every tensor, S, is the run. The only file that says vmap.
+
+Every run keeps its own weights, batches, noise, clipping and hyperparameters, so a run's weights do not depend on its
+lane or its neighbours, and a run that diverges leaves the others untouched. All parameters of a run lie in one flat
+row [P]: the optimiser is then a single elementwise pass, whatever the network.
+
+Shapes: S runs, P parameters of one run, B batch, T length, V vocabulary, N evaluation examples.
+"""
+
+import copy
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
+from infinito.seeds import DrawFrom, noise_keys, torch_stream
+from infinito.tasks import IGNORE, Data, Split
+
+PROBE = 256  # validation examples behind a point of a learning curve
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW, torch's defaults
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is trained; the four rates may be a number for all runs or one number per run.
+
+    dropout: None keeps the rates that the network was built with.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float | Sequence[float]
+    warmup: int
+    schedule: str
+    weight_decay: float | Sequence[float]
+    clip_norm: float | Sequence[float]
+    curve_every: int
+    dropout: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Per example: nats and correct [S, N], scored tokens [N]."""
+
+    nats: np.ndarray
+    correct: np.ndarray
+    tokens: np.ndarray
+
+    @property
+    def loss(self) -> np.ndarray:
+        """Mean nats per scored token, [S]."""
+        return self.nats.sum(1) / self.tokens.sum()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished stack. Curves have C points; `train_curve` is the mean loss of the batches since the last point."""
+
+    initial: dict[str, Tensor]  # [S, ...], names of the module's state_dict
+    final: dict[str, Tensor]
+    curve_steps: np.ndarray  # [C]
+    train_curve: np.ndarray  # [S, C]
+    validation_curve: np.ndarray  # [S, C], on the first PROBE examples
+    last_batch_loss: np.ndarray  # [S]
+    validation: Evaluation
+    test: Evaluation
+    diverged: np.ndarray  # bool [S]
+    wall_seconds: float
+    compiled: bool
+
+
+def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of every token in nats, 0 where the target is IGNORE; [..., V] and [...] -> [...].
+
+    The target's logit is picked by comparison, not by index: the gradient then has no scatter, whose order of additions
+    is not fixed on a GPU.
+    """
+    log_probability = torch.log_softmax(logits.float(), -1)
+    hit = targets[..., None] == torch.arange(logits.shape[-1], device=logits.device)
+    return -torch.where(hit, log_probability, 0.0).sum(-1)  # IGNORE hits nothing
+
+
+def learning_rate(step: int, steps: int, warmup: int, schedule: str) -> float:
+    """The factor on the learning rate at a step, counted from 0: linear warm-up, then constant or cosine to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def compiler() -> str | None:
+    """Where torch.compile finds its C++ compiler, or None."""
+    return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+
+
+class Objective(nn.Module):
+    """A network with its training loss; gives the loss and the buffers that the forward pass changed."""
+
+    def __init__(self, network: nn.Module, state_names: Sequence[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.state_names = state_names
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """inputs, targets: [B, T] -> (mean nats per scored token + penalty, changed buffers)."""
+        if hasattr(self.network, "forward_with_penalty"):
+            logits, penalty = self.network.forward_with_penalty(inputs)
+        else:
+            logits, penalty = self.network(inputs), 0.0
+        loss = token_nats(logits, targets).sum() / (targets != IGNORE).sum()
+        buffers = dict(self.network.named_buffers())
+        return loss + penalty, {name: buffers[name] for name in self.state_names}
+
+
+class Program:
+    """One network, ready to train any number of copies; compiled once, whatever the number of stacks.
+
+    Args:
+        make: makes the network; its weights are drawn in the constructor, by any random function of torch.
+        device: where to train.
+        compile: torch.compile the step; ignored where the CPU has no C++ compiler.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], device: str = "cpu", compile: bool = True) -> None:
+        self.make, self.device = make, torch.device(device)
+        with DrawFrom(torch_stream(0, "unused")):
+            self.network = keyed(make()).to(self.device).train()
+        parameters = dict(self.network.named_parameters())
+        self.names = list(parameters)
+        self.shapes = [p.shape for p in parameters.values()]
+        self.sizes = [p.numel() for p in parameters.values()]
+        sites = {n: m for n, m in self.network.named_modules() if isinstance(m, KeyedDropout | KeyedGaussianNoise)}
+        self.keys = [f"network.{name}.key" for name in sites]
+        self.rates = [f"network.{name}.rate" for name, m in sites.items() if isinstance(m, KeyedDropout)]
+        drawn = {name.removeprefix("network.") for name in self.keys + self.rates}
+        self.state_names = [name for name, _ in self.network.named_buffers() if name not in drawn]
+        self.persistent = [n for n in self.network.state_dict() if n not in parameters]
+        self.objective = Objective(self.network, self.state_names)
+        self.evaluator = copy.deepcopy(self.network).eval()
+        self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
+        self.step: Callable[..., Any] = self._step
+        if self.compiled:
+            # one C++ file for the whole step: a third of the compile time of a file per kernel
+            options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
+            self.step = torch.compile(self._step, fullgraph=True, dynamic=False, options=options)
+
+    def draw(self, init_seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Freshly drawn copies: weights [S, P] and the buffers [S, ...]; a seed gives what the constructor would."""
+        rows, buffers = [], []
+        for seed in init_seeds:
+            with DrawFrom(torch_stream(seed, "init")):
+                network = self.make()
+            rows.append(torch.cat([p.detach().reshape(-1) for p in network.parameters()]))
+            buffers.append(dict(network.named_buffers()))
+        state = {name: torch.stack([b[name] for b in buffers]).to(self.device) for name in self.state_names}
+        return torch.stack(rows).to(self.device), state
+
+    def state_dict(self, weights: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A copy of weights [S, P] and persistent buffers, [S, ...], on the CPU, named as the module's state_dict."""
+        named = self._named(weights) | {name: state[name] for name in self.persistent}
+        return {name: value.detach().clone().cpu() for name, value in named.items()}
+
+    def _named(self, row: Tensor, prefix: str = "") -> dict[str, Tensor]:
+        """The parameters in a flat row [..., P], by name."""
+        parts = row.split(self.sizes, dim=-1)
+        return {
+            prefix + name: part.reshape(row.shape[:-1] + shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+    def _loss(
+        self, row: Tensor, state: dict[str, Tensor], key: Tensor, rate: Tensor | None, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One run: row [P], key int32 [2], rate [] or None, inputs and targets [B, T] -> (loss, new state)."""
+        values = self._named(row, "network.") | {f"network.{n}": v for n, v in state.items()}
+        values |= dict.fromkeys(self.keys, key)
+        if rate is not None:
+            values |= dict.fromkeys(self.rates, rate)
+        return functional_call(self.objective, values, (inputs, targets))
+
+    def _step(
+        self,
+        weights: Tensor,
+        first: Tensor,
+        second: Tensor,
+        state: dict[str, Tensor],
+        keys: Tensor,
+        rates: Tensor | None,
+        inputs: Tensor,
+        targets: Tensor,
+        learning_rate: Tensor,
+        weight_decay: Tensor,
+        clip_norm: Tensor,
+        corrections: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """One step of all runs: AdamW (Loshchilov & Hutter 2019) with clipping per run.
+
+        weights, first, second: [S, P]; keys: int32 [S, 2]; rates: [S] or None; inputs, targets: [S, B, T];
+        learning_rate, weight_decay, clip_norm: [S]; corrections: [2], 1 - beta^t. Returns losses [S] and the new
+        weights, moments and state.
+        """
+        per_run = (0, 0, 0, None if rates is None else 0, 0, 0)
+        gradient, (losses, state) = vmap(grad_and_value(self._loss, has_aux=True), in_dims=per_run)(
+            weights, state, keys, rates, inputs, targets
+        )
+        norm = gradient.square().sum(1).sqrt()
+        gradient = gradient * (clip_norm / (norm + 1e-6)).clamp(max=1.0)[:, None]
+        weights = weights * (1 - learning_rate * weight_decay)[:, None]
+        first = first.lerp(gradient, 1 - BETAS[0])
+        second = second * BETAS[1] + gradient.square() * (1 - BETAS[1])
+        scale = second.sqrt() / corrections[1].sqrt() + EPSILON
+        weights = weights - (learning_rate / corrections[0])[:, None] * (first / scale)
+        return losses, weights, first, second, state
+
+    @torch.no_grad()
+    def evaluate(self, weights: Tensor, state: dict[str, Tensor], split: Split) -> Evaluation:
+        """Loss and correct tokens of every example for weights [S, P]; draws nothing.
+
+        Not compiled: it is a small part of the work, and compiling it would cost more than it saves.
+        """
+
+        def scores(row: Tensor, state: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            logits = functional_call(self.evaluator, self._named(row) | state, (inputs,))
+            correct = ((logits.argmax(-1) == targets) & (targets != IGNORE)).sum(-1)
+            return token_nats(logits, targets).sum(-1), correct
+
+        nats, correct = [], []
+        for inputs, targets in split.chunks():
+            a, b = vmap(scores, in_dims=(0, 0, None, None))(weights, state, inputs, targets)
+            nats.append(a.cpu())
+            correct.append(b.cpu())
+        return Evaluation(
+            nats=torch.cat(nats, 1).double().numpy(),
+            correct=torch.cat(correct, 1).numpy(),
+            tokens=(split.targets != IGNORE).sum(-1).cpu().numpy(),
+        )
+
+
+def train(
+    program: Program,
+    data: Data,
+    settings: Settings,
+    init_seeds: Sequence[int],
+    data_seeds: Sequence[int],
+    noise_seeds: Sequence[int],
+    *,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> Trained:
+    """Train S runs together and evaluate them.
+
+    Args:
+        program: the network to train.
+        data: a prepared task.
+        settings: how to train.
+        init_seeds, data_seeds, noise_seeds: S seeds each.
+        progress: called with the number of steps done, now and then.
+
+    Raises:
+        ValueError: a per-run setting has another length than S.
+    """
+    started = time.perf_counter()
+    device, runs, steps = program.device, len(init_seeds), settings.steps
+    data = data.to(device)
+    weights, state = program.draw(init_seeds)
+    initial = program.state_dict(weights, state)
+    first_moment, second_moment = torch.zeros_like(weights), torch.zeros_like(weights)
+
+    def per_run(name: str) -> Tensor:
+        value = torch.as_tensor(getattr(settings, name), dtype=torch.float32)
+        if value.ndim and len(value) != runs:
+            raise ValueError(f"{name}: {len(value)} values for {runs} runs")
+        return value.expand(runs).contiguous().to(device)
+
+    rate, decay, clip = per_run("learning_rate"), per_run("weight_decay"), per_run("clip_norm")
+    dropout = None if settings.dropout is None else per_run("dropout")
+    order = torch.stack([data.order(seed, steps, settings.batch) for seed in data_seeds]).to(device)  # [S, steps, B]
+    keys = torch.stack([noise_keys(seed, steps) for seed in noise_seeds]).to(device)  # [S, steps, 2]
+    factor = torch.tensor([learning_rate(t, steps, settings.warmup, settings.schedule) for t in range(steps)])
+    powers = torch.arange(1, steps + 1, dtype=torch.float64)
+    corrections = torch.stack([1 - beta**powers for beta in BETAS], -1).float().to(device)  # [steps, 2]
+    losses = torch.zeros(runs, steps, device=device)
+    points: list[int] = []
+    validation_points: list[np.ndarray] = []
+    probe = data.validation.first(PROBE)
+
+    for t in range(steps):
+        inputs, targets = data.batch(order[:, t])
+        losses[:, t], weights, first_moment, second_moment, state = program.step(
+            weights,
+            first_moment,
+            second_moment,
+            state,
+            keys[:, t],
+            dropout,
+            inputs,
+            targets,
+            rate * factor[t],
+            decay,
+            clip,
+            corrections[t],
+        )
+        if (t + 1) % settings.curve_every == 0 or t + 1 == steps:
+            points.append(t + 1)
+            validation_points.append(program.evaluate(weights, state, probe).loss)
+        if (t + 1) % 10 == 0 or t + 1 == steps:
+            progress(t + 1)
+
+    validation = program.evaluate(weights, state, data.validation)
+    test = program.evaluate(weights, state, data.test)
+    batch_loss = losses.cpu().numpy().astype(np.float64)
+    starts = [0, *points[:-1]]
+    finite = np.isfinite(batch_loss).all(1) & np.isfinite(validation.loss) & np.isfinite(test.loss)
+    return Trained(
+        initial=initial,
+        final=program.state_dict(weights, state),
+        curve_steps=np.array(points),
+        train_curve=np.stack([batch_loss[:, a:b].mean(1) for a, b in zip(starts, points, strict=True)], 1),
+        validation_curve=np.stack(validation_points, 1),
+        last_batch_loss=batch_loss[:, -1],
+        validation=validation,
+        test=test,
+        diverged=~finite,
+        wall_seconds=time.perf_counter() - started,
+        compiled=program.compiled,
+    )
+
+
+def predict(make: Callable[[], nn.Module], weights: dict[str, Tensor], split: Split) -> Tensor:
+    """Log-probability of every target under every member, 0 where it is not scored.
+
+    Args:
+        make: makes one network; its own weights are not used.
+        weights: stacked state_dict, [S, ...].
+        split: examples to score.
+
+    Returns:
+        float32 [S, N, T], nats.
+
+    Raises:
+        ValueError: names or shapes of the weights are not those of the network.
+    """
+    with DrawFrom(torch_stream(0, "unused")):
+        network = make().eval()
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape[1:]) for name, value in weights.items()}
+    if wanted != found:
+        differing = sorted(n for n in wanted | found if wanted.get(n) != found.get(n))
+        first = differing[0]
+        raise ValueError(
+            f"checkpoint does not fit the network: {first} is {found.get(first, 'missing')}, "
+            f"the network wants {wanted.get(first, 'no such name')}"
+        )
+
+    def scores(state: dict[str, Any], inputs: Tensor, targets: Tensor) -> Tensor:
+        return -token_nats(functional_call(network, state, (inputs,)), targets)
+
+    parts = []
+    with torch.no_grad():
+        for inputs, targets in split.chunks():
+            parts.append(vmap(scores, in_dims=(0, None, None))(weights, inputs, targets))
+    return torch.cat(parts, 1)

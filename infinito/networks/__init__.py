@@ -1,0 +1,93 @@
+"""Networks: ordinary single-model modules that know nothing of seeds, stacks or masks.
+
+`build` makes one by name. A name with a colon, `package.module:Class`, is imported, so a user brings their own network
+without a change here. A network takes integer [B, T] and gives logits [B, T, V]. It may define
+`forward_with_penalty(input_ids) -> (logits, scalar)`; the scalar is then added to its training loss.
+"""
+
+import importlib
+import inspect
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from infinito.networks.infinito_v52 import InfinitoV52
+from infinito.networks.transformer import Transformer
+
+NETWORKS: dict[str, type[nn.Module]] = {"transformer": Transformer, "infinito_v52": InfinitoV52}
+
+
+def resolve(name: str) -> type[nn.Module]:
+    """The class behind a name of `NETWORKS` or behind `package.module:Class`.
+
+    Raises:
+        ValueError: unknown name; module or class that can't be imported; class that is no `torch.nn.Module`.
+    """
+    if ":" not in name:
+        if name not in NETWORKS:
+            raise ValueError(f"network: {name!r} is unknown; allowed: {', '.join(NETWORKS)}, or package.module:Class")
+        return NETWORKS[name]
+    module_name, class_name = name.split(":", 1)
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except Exception as error:  # importing runs foreign code, which may raise anything
+        raise ValueError(f"network: {name!r} can't be imported: {type(error).__name__}: {error}") from error
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        raise ValueError(f"network: {name!r} is a {type(found).__name__}; it must be a torch.nn.Module class")
+    return found
+
+
+def build(name: str, **settings: Any) -> nn.Module:
+    """A network with freshly drawn weights.
+
+    Args:
+        name: a key of `NETWORKS`, or `package.module:Class`.
+        settings: vocabulary, width, layers, heads, length, causal, dropout, and the network's own.
+
+    Raises:
+        ValueError: see `resolve`; a setting the network doesn't take, misses or refuses.
+    """
+    network = resolve(name)
+    try:
+        inspect.signature(network).bind(**settings)
+    except TypeError as error:
+        raise ValueError(f"network: {name!r} does not fit its settings {sorted(settings)}: {error}") from error
+    try:
+        return network(**settings)
+    except ValueError as error:
+        raise ValueError(f"network: {name!r}: {error}") from error
+
+
+def load_v52(path: str | Path) -> InfinitoV52:
+    """An original INFINITO V5.2 checkpoint, in evaluation mode.
+
+    Raises:
+        ValueError: the file is no such checkpoint, or its weights don't fit its own config.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        config, state = checkpoint["config"], checkpoint["model_state_dict"]
+        network = InfinitoV52(
+            vocabulary=config["vocab_size"],
+            width=config["hidden_dim"],
+            layers=config["num_layers"],
+            heads=config["num_heads"],
+            length=state["position_embedding"].shape[1],
+            causal=False,
+            dropout=0.1,
+            lambda_phi=config.get("lambda_phi", 0.0),
+            memory_slots=state["memory.memory_keys"].shape[0],
+            gate="memory_gate" in state,
+        )
+        network.load_state_dict(state)
+    except FileNotFoundError:
+        raise
+    except (KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: not an INFINITO V5.2 checkpoint: {type(error).__name__}: {reason}") from error
+    return network.eval()

@@ -1,0 +1,239 @@
+"""params.yaml, typed: one section per stage, in the order of the pipeline. Nothing has a default.
+
+A missing key, an unknown key, a wrong type or a value out of range is one clear error that names the file and the key.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Level = Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class Section(BaseModel):
+    """A frozen record; unknown keys are errors, and nothing is converted silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Dyck(Section):
+    """Closing brackets in reverse order, after noise letters (the task of the original report)."""
+
+    task: Literal["dyck"]
+    seed: int  # of the examples themselves
+    pool: Count  # training examples
+    validation: Count
+    test: Count
+    kinds: Annotated[int, Field(ge=1, le=26)]  # kinds of brackets
+    min_depth: Count  # opening brackets of an example, least
+    max_depth: Count  # and most
+    noise: Annotated[int, Field(ge=0)]  # noise letters between opening and closing brackets
+    noise_kinds: Annotated[int, Field(ge=1, le=26)]
+
+
+class Text(Section):
+    """Next-token prediction on any text."""
+
+    task: Literal["text"]
+    source: str  # a folder, a Parquet file, or a name on the Hugging Face hub
+    config: str | None  # configuration of the hub name, if it has several
+    tokenizer: str  # "train" for a byte-level BPE trained on the training text, or a folder, or a hub name
+    vocabulary: Annotated[int, Field(ge=257)] | None  # tokens of a BPE to train; null for a ready-made tokenizer
+    length: Annotated[int, Field(ge=2)]  # tokens a block
+    validation_tokens: Count | None  # evaluate on the first so many tokens; null for all
+    test_tokens: Count | None
+
+
+class Arm(Section):
+    """One of the two designs under test."""
+
+    network: str  # a name of infinito.networks, or package.module:Class
+    settings: dict[str, Any]  # the network's own, beside the shared trunk
+
+
+class Trunk(Section):
+    """Settings that both arms share."""
+
+    width: Count
+    layers: Count
+    heads: Count
+    dropout: Rate
+
+
+class Grid(Section):
+    """Crossed seeds: every init seed with every data seed."""
+
+    inits: Annotated[int, Field(ge=2)]
+    datas: Annotated[int, Field(ge=2)]
+
+
+class Train(Section):
+    """How every run is trained, and which seeds."""
+
+    seed: Annotated[int, Field(ge=0, lt=100_000)]  # root of all pools of seeds
+    candidate: Arm
+    baseline: Arm
+    trunk: Trunk
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+    warmup: Annotated[int, Field(ge=0)]  # steps of linear warm-up
+    schedule: Literal["constant", "cosine"]  # after the warm-up; cosine ends at 0
+    weight_decay: NotNegative
+    clip_norm: Positive  # largest gradient norm of a run
+    pairs: Annotated[int, Field(ge=1, lt=1_000_000)]  # confirmatory pairs, for the verdict
+    grid: Grid  # exploratory, for attribution and for selecting seeds
+    stack: Count  # runs trained together in one process
+    curve_every: Count  # steps between two points of a learning curve
+
+
+class Compare(Section):
+    """The verdict."""
+
+    alpha: Level
+    smallest_effect: Positive  # smallest difference of interest, nats per token, declared before the runs
+
+
+class Attribute(Section):
+    """The variance components."""
+
+    alpha: Level
+
+
+class Golden(Section):
+    """Selecting an init seed on the grid, and confirming it on fresh data seeds against fresh controls."""
+
+    data_seeds: Annotated[int, Field(ge=2)]  # fresh data seeds
+    controls: Count  # fresh init seeds at each of them
+    alpha: Level  # one-sided
+    margin: NotNegative  # the lower bound must reach it
+    useful: Positive  # a gain below it is of no use; the seed is refuted when the upper bound is below
+
+
+class Ensemble(Section):
+    """How many members are averaged."""
+
+    sizes: Annotated[list[Count], Field(min_length=1)]
+
+
+class Report(Section):
+    """The page people read."""
+
+    title: str
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    study: str
+    prepare: Annotated[Dyck | Text, Field(discriminator="task")]
+    train: Train
+    compare: Compare
+    attribute: Attribute
+    golden: Golden
+    ensemble: Ensemble
+    report: Report
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder with a params.yaml and a dvc.yaml."""
+
+    folder: Path
+    params: Params
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data" / "prepared"
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "models" / "runs"
+
+    @property
+    def golden(self) -> Path:
+        return self.folder / "models" / "golden"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / ".infinito" / "scratch"
+
+
+def _explain(file: Path, error: ValidationError) -> str:
+    """All problems of a params.yaml in one line; pydantic's wording, with our key names and what was found."""
+    problems = []
+    for e in error.errors():
+        # the name of a union's member is no key of the file
+        key = ".".join(str(part) for i, part in enumerate(e["loc"]) if not (e["loc"][0] == "prepare" and i == 1))
+        if e["type"] == "extra_forbidden":
+            problems.append(f"{key}: unknown key")
+        elif e["type"] == "missing":
+            problems.append(f"{key}: missing key")
+        else:
+            found = e.get("input")
+            hint = ""
+            if isinstance(found, str) and e["type"].startswith(("float", "int")):
+                hint = " (text; YAML wants a dot in 1.0e-3)" if "e" in found.lower() else " (text)"
+            problems.append(f"{key}: {e['msg'][0].lower()}{e['msg'][1:]}, found {found!r}{hint}")
+    return f"{file}: " + "; ".join(problems)
+
+
+def load_study(folder: Path) -> Study:
+    """Read `folder`/params.yaml.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not YAML; unknown or missing keys; wrong types; values that contradict each other.
+    """
+    file = folder / "params.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; a study is a folder with a params.yaml and a dvc.yaml")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: found {type(content).__name__}; allowed: a mapping with one section per stage")
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(_explain(file, error)) from error
+    _check_together(file, params)
+    return Study(folder, params)
+
+
+def _check_together(file: Path, params: Params) -> None:
+    train, prepare = params.train, params.prepare
+    if train.trunk.width % train.trunk.heads:
+        raise ValueError(
+            f"{file}: train.trunk.width: found {train.trunk.width}; allowed: a multiple of heads ({train.trunk.heads})"
+        )
+    if train.warmup >= train.steps:
+        raise ValueError(f"{file}: train.warmup: found {train.warmup}; allowed: fewer than steps ({train.steps})")
+    if train.pairs < 2:
+        raise ValueError(
+            f"{file}: train.pairs: found {train.pairs}; allowed: 2 or more for an interval, 10 or more for a verdict"
+        )
+    if max(params.ensemble.sizes) > train.pairs:
+        raise ValueError(
+            f"{file}: ensemble.sizes: found {max(params.ensemble.sizes)}; allowed: at most train.pairs ({train.pairs})"
+        )
+    if isinstance(prepare, Dyck) and prepare.min_depth > prepare.max_depth:
+        raise ValueError(
+            f"{file}: prepare.min_depth: found {prepare.min_depth}; allowed: at most max_depth ({prepare.max_depth})"
+        )
+    if isinstance(prepare, Text) and (prepare.tokenizer == "train") != (prepare.vocabulary is not None):
+        raise ValueError(
+            f"{file}: prepare.vocabulary: found {prepare.vocabulary}; allowed: a number with tokenizer: train, else null"
+        )

@@ -1,0 +1,430 @@
+"""The run table and the stacked weights: which runs there are, who trains them, and what they leave on disk.
+
+A finished stack is kept in the study's scratch folder under a key made of everything its numbers depend on: the runs,
+the width of the stack, the code, torch's version and the device class. So whatever was interrupted goes on where it
+was, and nothing else is ever reused.
+"""
+
+import functools
+import hashlib
+import inspect
+import math
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from infinito import engine, networks, params, seeds, tasks
+from infinito.storage import (
+    canonical,
+    read_json,
+    read_table,
+    read_weights,
+    replacing,
+    sha256,
+    write_json,
+    write_table,
+    write_weights,
+)
+
+PACKAGES = ("infinito", "torch", "numpy", "scipy", "pandas", "pyarrow", "safetensors", "pydantic", "transformers")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: which arm, for which purpose, from which seeds."""
+
+    arm: str
+    design: str
+    init_seed: int
+    data_seed: int
+    rep: int = 0
+
+
+@dataclass(frozen=True)
+class StackJob:
+    """Runs of one arm that are trained together, and all that is needed to do so in another process."""
+
+    study: str
+    arm: params.Arm
+    train: params.Train
+    data: Path
+    data_sha256: str
+    runs: tuple[Run, ...]
+    number: int
+    scratch: Path
+    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def name(self) -> str:
+        return f"{self.runs[0].arm}-{self.runs[0].design}-{self.number:02d}"
+
+    @property
+    def steps(self) -> int:
+        """Model-steps of the stack."""
+        return self.train.steps * len(self.runs)
+
+    def run_id(self, run: Run) -> str:
+        """Hash of everything that makes this run what it is; the other runs of the stack are no part of it."""
+        how = self.train.model_dump(
+            include={"steps", "batch", "learning_rate", "warmup", "schedule", "weight_decay", "clip_norm", "trunk"}
+        )
+        identity = {
+            "arm": self.arm.model_dump(),
+            "data": self.data_sha256,
+            "train": how,
+            "seeds": {"init": run.init_seed, "data": run.data_seed, "rep": run.rep},
+        }
+        return sha256(canonical(identity))[:16]
+
+    @functools.cached_property
+    def stack_id(self) -> str:
+        """Names the finished stack in the scratch folder: identity of its runs plus all that may change their bits."""
+        key = {
+            "runs": [self.run_id(run) for run in self.runs],
+            "designs": [run.design for run in self.runs],
+            "width": self.train.stack,
+            "curve_every": self.train.curve_every,
+            "code": code_sha256(self.arm.network),
+            "torch": torch.__version__,
+            "device": device_class(self.device),
+            "compiled": compiles(self.device),
+        }
+        return sha256(canonical(key))[:16]
+
+
+def compiles(device: str) -> bool:
+    """Whether the engine will compile: always on a GPU, on a CPU where there is a C++ compiler.
+
+    INFINITO_COMPILE=0 turns it off, for short trials in which compiling would take longer than training.
+    """
+    return os.environ.get("INFINITO_COMPILE") != "0" and (device != "cpu" or engine.compiler() is not None)
+
+
+def device_class(device: str) -> str:
+    """The kind of processor, as far as it may change the bits of a result."""
+    if device == "cpu":
+        return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return torch.cuda.get_device_name()
+
+
+@functools.cache
+def code_sha256(network: str) -> str:
+    """Hash of the code that a run's numbers depend on, a user's own network included."""
+    here = Path(__file__).parent
+    files = [here / name for name in ("engine.py", "noise.py", "seeds.py")]
+    files += sorted((here / "networks").glob("*.py")) + sorted((here / "tasks").glob("*.py"))
+    if ":" in network:
+        source = inspect.getsourcefile(networks.resolve(network))
+        files += [Path(source)] if source else []
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def network_maker(arm: params.Arm, trunk: params.Trunk, data: tasks.Data) -> Callable[[], nn.Module]:
+    """What makes the network of an arm for a task.
+
+    Raises:
+        ValueError: unknown or unimportable network, or settings that it doesn't take.
+    """
+    settings = trunk.model_dump() | {"vocabulary": data.vocabulary, "length": data.length, "causal": data.causal}
+    make = functools.partial(networks.build, arm.network, **(settings | arm.settings))
+    with seeds.DrawFrom(seeds.torch_stream(0, "unused")):
+        make()  # the first error is better here than in a worker process
+    return make
+
+
+def plan(study: params.Study, data: tasks.Data, wanted: Iterable[Run]) -> list[StackJob]:
+    """Group runs into stacks, per arm and design, in the given order; arms take turns.
+
+    Raises:
+        ValueError: see `network_maker`.
+    """
+    train = study.params.train
+    arms = {"candidate": train.candidate, "baseline": train.baseline}
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in wanted:
+        groups.setdefault((run.design, run.arm), []).append(run)
+    jobs = []
+    for (_, arm), runs in groups.items():
+        network_maker(arms[arm], train.trunk, data)
+        for number, start in enumerate(range(0, len(runs), train.stack)):
+            jobs.append(
+                StackJob(
+                    study=study.params.study,
+                    arm=arms[arm],
+                    train=train,
+                    data=study.data.resolve(),
+                    data_sha256=data.sha256,
+                    runs=tuple(runs[start : start + train.stack]),
+                    number=number,
+                    scratch=study.scratch.resolve(),
+                )
+            )
+    return sorted(jobs, key=lambda job: job.number)  # neighbours differ in arm: two workers compile side by side
+
+
+@functools.lru_cache(maxsize=4)
+def _program(arm_json: str, trunk_json: str, data: Path, data_sha256: str, device: str) -> tuple[Any, tasks.Data]:
+    """Compiled once per process, whatever the number of stacks."""
+    loaded = tasks.load(data)
+    arm = params.Arm.model_validate_json(arm_json)
+    trunk = params.Trunk.model_validate_json(trunk_json)
+    return engine.Program(network_maker(arm, trunk, loaded), device, compiles(device)), loaded
+
+
+def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
+    """Train a stack, unless it is already in the scratch folder, and return the folder that holds it.
+
+    The folder appears whole or not at all. `progress` is called with the model-steps done.
+    """
+    folder = job.scratch / job.stack_id
+    if (folder / "stack.json").is_file():
+        progress(job.steps)
+        return folder
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(job.scratch.parent / "compiled"))
+    program, data = _program(
+        job.arm.model_dump_json(), job.train.trunk.model_dump_json(), job.data, job.data_sha256, job.device
+    )
+    # a short stack is filled up: the shapes stay the same, so nothing is compiled twice and the bits don't depend on it
+    padded = [*job.runs, *[job.runs[-1]] * (job.train.stack - len(job.runs))]
+    settings = engine.Settings(
+        **job.train.model_dump(
+            include={
+                "steps",
+                "batch",
+                "learning_rate",
+                "warmup",
+                "schedule",
+                "weight_decay",
+                "clip_norm",
+                "curve_every",
+            }
+        )
+    )
+    trained = engine.train(
+        program,
+        data,
+        settings,
+        [run.init_seed for run in padded],
+        [run.data_seed for run in padded],
+        [run.data_seed for run in padded],  # noise has its own stream, by default of the data seed
+        progress=lambda steps: progress(steps * len(job.runs)),
+    )
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        _save(job, trained, data, temporary)
+    return folder
+
+
+def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path) -> None:
+    """Write the tables and weights of a stack, without its padding."""
+    n = len(job.runs)
+    ids = [job.run_id(run) for run in job.runs]
+    final = {name: tensor[:n] for name, tensor in trained.final.items()}
+    cap = math.log(data.vocabulary)  # what a diverged run scores: as good as guessing
+
+    def scored(loss: np.ndarray, lane: int) -> float:
+        return cap if trained.diverged[lane] else float(loss[lane])
+
+    rows = [
+        {
+            "run_id": ids[lane],
+            "study": job.study,
+            **{key: getattr(run, key) for key in ("arm", "design", "init_seed", "data_seed", "rep")},
+            "stack_id": job.stack_id,
+            "lane": lane,
+            "steps": job.train.steps,
+            "val_loss": scored(trained.validation.loss, lane),
+            "test_loss": scored(trained.test.loss, lane),
+            "last_batch_loss": scored(trained.last_batch_loss, lane),
+            "accuracy": float(trained.test.correct[lane].sum() / trained.test.tokens.sum()),
+            "exact": float((trained.test.correct[lane] == trained.test.tokens).mean()),
+            "diverged": bool(trained.diverged[lane]),
+            "wall_seconds": trained.wall_seconds / n,
+            "weights_sha256": _weights_sha256(final, lane),
+        }
+        for lane, run in enumerate(job.runs)
+    ]
+    write_table(folder / "runs.parquet", pd.DataFrame(rows))
+    points = len(trained.curve_steps)
+    curves = [
+        pd.DataFrame(
+            {
+                "run_id": np.repeat(ids, points),
+                "step": np.tile(trained.curve_steps, n),
+                "split": split,
+                "metric": "loss",
+                "value": curve[:n].ravel(),
+            }
+        )
+        for split, curve in (("train", trained.train_curve), ("validation", trained.validation_curve))
+    ]
+    write_table(folder / "curves.parquet", pd.concat(curves, ignore_index=True))
+    examples = len(trained.test.tokens)
+    items = pd.DataFrame(
+        {
+            "run_id": pd.Categorical(np.repeat(ids, examples)),
+            "item": np.tile(np.arange(examples, dtype=np.int32), n),
+            "nats": trained.test.nats[:n].ravel().astype(np.float32),
+            "tokens": np.tile(trained.test.tokens.astype(np.int32), n),
+        }
+    )
+    write_table(folder / "items.parquet", items)
+    write_weights(folder / "initial.safetensors", {name: tensor[:n] for name, tensor in trained.initial.items()})
+    write_weights(folder / "final.safetensors", final)
+    record = {
+        "schema": "infinito/stack/1",
+        "name": job.name,
+        "runs": ids,
+        "arm": job.arm.model_dump(),
+        "train": job.train.model_dump(),
+        "data_sha256": job.data_sha256,
+        "compiled": trained.compiled,
+        "wall_seconds": trained.wall_seconds,
+        **provenance(job),
+    }
+    write_json(folder / "stack.json", record)
+
+
+def _weights_sha256(weights: dict[str, Tensor], lane: int) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + b"\0" + weights[name][lane].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def provenance(job: StackJob) -> dict[str, Any]:
+    """Code, versions, hardware and time behind a stack."""
+
+    def git(*arguments: str) -> str | None:
+        done = subprocess.run(["git", *arguments], cwd=job.scratch.parent.parent, capture_output=True, text=True)
+        return done.stdout if done.returncode == 0 else None
+
+    revision, difference = git("rev-parse", "HEAD"), git("diff", "HEAD")
+    return {
+        "code_sha256": code_sha256(job.arm.network),
+        "git_revision": revision.strip() if revision else None,
+        "git_diff_sha256": sha256(difference) if difference else None,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "device": device_class(job.device),
+        "processor": _processor(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def collect(folders: Sequence[Path], out: Path) -> None:
+    """Join finished stacks into one run table: runs, curves and items as Parquet, weights and records per stack."""
+    with replacing(out) as temporary:
+        (temporary / "stacks").mkdir(parents=True)
+        for table in ("runs", "curves", "items"):
+            parts = [read_table(folder / f"{table}.parquet") for folder in folders]
+            write_table(temporary / f"{table}.parquet", pa.concat_tables([part.unify_dictionaries() for part in parts]))
+        for folder in folders:
+            target = temporary / "stacks" / folder.name
+            target.mkdir()
+            for name in ("initial.safetensors", "final.safetensors", "stack.json"):
+                shutil.copyfile(folder / name, target / name)
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Finished runs on disk: `table` has one row per run."""
+
+    folder: Path
+    table: pd.DataFrame
+
+    @classmethod
+    def load(cls, folder: Path) -> "RunTable":
+        """Raises ValueError if the table is missing, corrupt, or holds a run twice."""
+        table = read_table(folder / "runs.parquet").to_pandas()
+        key = ["arm", "design", "init_seed", "data_seed", "rep"]
+        if table.duplicated(key).any():
+            twice = table[table.duplicated(key)].iloc[0]
+            raise ValueError(f"{folder / 'runs.parquet'}: run {twice['run_id']} occurs twice")
+        return cls(folder, table)
+
+    def design(self, design: str, arm: str) -> pd.DataFrame:
+        """The runs of one design and arm, ordered by their seeds."""
+        found = self.table[(self.table["design"] == design) & (self.table["arm"] == arm)]
+        return found.sort_values(["init_seed", "data_seed", "rep"], ignore_index=True)
+
+    def pairs(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Candidate and baseline runs of the confirmatory design, row by row with the same seeds.
+
+        Raises:
+            ValueError: a run without its partner.
+        """
+        candidate, baseline = (self.design("pairs", arm) for arm in ("candidate", "baseline"))
+        seeds_of = [set(zip(runs["init_seed"], runs["data_seed"], strict=True)) for runs in (candidate, baseline)]
+        alone = seeds_of[0] ^ seeds_of[1]
+        if alone:
+            init_seed, data_seed = min(alone)
+            raise ValueError(
+                f"{self.folder / 'runs.parquet'}: the pair of init seed {init_seed}, data seed {data_seed} lacks an arm"
+            )
+        return candidate, baseline
+
+    def grid(self, arm: str, column: str) -> np.ndarray:
+        """One column of the exploratory design, [init seeds, data seeds], both in rising order.
+
+        Raises:
+            ValueError: a cell is missing.
+        """
+        runs = self.design("grid", arm)
+        wide = runs.pivot(index="init_seed", columns="data_seed", values=column)
+        if wide.isna().to_numpy().any():
+            raise ValueError(f"{self.folder / 'runs.parquet'}: the grid of the {arm} has missing cells")
+        return wide.to_numpy(float)
+
+    def items(self, run_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Test loss per example: nats [R, N] in the order of `run_ids`, and scored tokens [N]."""
+        table = read_table(self.folder / "items.parquet").to_pandas()
+        table["run_id"] = table["run_id"].astype(str)
+        wide = table[table["run_id"].isin(run_ids)].pivot(index="run_id", columns="item", values="nats")
+        tokens = table[table["run_id"] == run_ids[0]].sort_values("item")["tokens"].to_numpy()
+        return wide.loc[list(run_ids)].to_numpy(float), tokens
+
+    def weights(self, runs: pd.DataFrame, which: str = "final") -> dict[str, Tensor]:
+        """Stacked weights of some runs, in their order: `which` is initial or final."""
+        stacks = {
+            stack_id: read_weights(self.folder / "stacks" / stack_id / f"{which}.safetensors")
+            for stack_id in runs["stack_id"].unique()
+        }
+        lanes = list(zip(runs["stack_id"], runs["lane"], strict=True))
+        names = stacks[lanes[0][0]]
+        return {name: torch.stack([stacks[stack][name][lane] for stack, lane in lanes]) for name in names}
+
+    def record(self, stack_id: str) -> dict[str, Any]:
+        """The provenance of a stack."""
+        content: dict[str, Any] = read_json(self.folder / "stacks" / stack_id / "stack.json")
+        return content

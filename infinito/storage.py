@@ -1,0 +1,102 @@
+"""Files on disk: written whole or not at all, and read with errors that name the file.
+
+Everything is written under a temporary name beside its place and then renamed, so a kill or a full disk leaves the old
+file, or none, but never half of one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends well, and vanishes otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary / path.name
+        if path.is_dir():
+            # a folder can't be replaced in one step: the old one steps aside first
+            os.replace(path, temporary / f"{path.name}.old")
+        os.replace(temporary / path.name, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def canonical(content: Any) -> str:
+    """JSON with one spelling: sorted keys, no spaces, no NaN. Hashes are taken of it."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256(content: bytes | str) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError if the file is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; run the stage that writes it (dvc repro)") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+
+
+def write_table(path: Path, table: pa.Table | pd.DataFrame) -> None:
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Raises ValueError if the file is missing, corrupt, or lacks a column."""
+    try:
+        return pq.read_table(path, columns=columns)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; run the stage that writes it (dvc repro)") from error
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a readable Parquet file: {' '.join(str(error).split())[:200]}") from error
+
+
+def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, temporary)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Raises ValueError if the file is missing or corrupt."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; run the stage that writes it (dvc repro)") from error
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
