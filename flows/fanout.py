@@ -156,7 +156,7 @@ def as_tasks(size: int) -> Iterator[Submit]:
     def worker_died(_task: Any, _run: Any, state: State[Any]) -> bool:
         return isinstance(state.result(raise_on_failure=False), WorkerDied)
 
-    runner: ThreadPoolTaskRunner[Any]
+    runner: Any  # Prefect's types allow only coroutines
     with ThreadPoolTaskRunner(max_workers=size) as runner:
 
         def submit(name: str, train: Callable[[], Path]) -> Wait:

@@ -46,7 +46,7 @@ def read_stages(study: Path) -> dict[str, set[str]]:
 
     Raises:
         FileNotFoundError: no dvc.yaml.
-        ValueError: DVC does not understand it.
+        ValueError: DVC does not understand it, or the params.yaml beside it.
     """
     file = study.resolve() / "dvc.yaml"
     if not file.is_file():
@@ -56,7 +56,8 @@ def read_stages(study: Path) -> dict[str, set[str]]:
             graph = Index.from_file(repo, str(file)).graph  # of this file: the index of `repo` holds all studies
             needs = {stage.name: {other.name for other in graph.successors(stage)} for stage in graph}
     except DvcException as error:
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
+        detail = f": {error.__cause__}" if error.__cause__ else ""
+        raise ValueError(f"{file.parent}: {' '.join(f'{error}{detail}'.split())}") from error
     return {name: needs[name] for name in TopologicalSorter(needs).static_order()}
 
 
@@ -109,9 +110,13 @@ def stage(name: str, study: Path, force: bool) -> State[str]:
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """What DVC and the stage printed, in one line: what the stage said last, or what DVC says."""
-    said = [line for line in lines if not line.startswith(("ERROR: failed to reproduce", "> ", "Running stage "))]
-    return next((line.removeprefix("infinito: ") for line in reversed(said)), lines[-1] if lines else "no output")
+    """Why `dvc repro` failed, in one line: what the stage said last, unless DVC has another complaint."""
+    error = next((line for line in reversed(lines) if line.startswith("ERROR: ")), "ERROR: dvc said nothing")
+    said = [line for line in lines if not line.startswith(("ERROR: ", "Running stage ", "> "))]
+    _, ran, code = error.rpartition(", exited with ")
+    if not ran or not said:
+        return error.removeprefix("ERROR: ")
+    return said[-1].removeprefix("infinito: ") + ("" if code in ("1", "2") else f" (exit code {code})")
 
 
 @flow(name="infinito")
@@ -131,13 +136,15 @@ def pipeline(study: Path = Path("."), force: bool = False) -> State[Any]:
         future.wait()
     states: dict[str, State[Any]] = {name: future.state for name, future in futures.items()}
     create_markdown_artifact(_lineage(study, needs, states), key="lineage", description=f"Stages of {study.resolve()}")
-    if "compare" in states and states["compare"].is_completed():  # otherwise an old verdict may still lie there
-        create_markdown_artifact(_verdict(study), key="verdict", description=f"Verdict of {study.resolve()}")
-    bad = [f"stage {name}: {state.message}" for name, state in states.items() if state.is_failed()]
+    verdict = study / "results" / "compare.json"
+    if verdict.is_file() and "compare" in states and states["compare"].is_completed():  # otherwise it is an old one
+        create_markdown_artifact(_verdict(verdict), key="verdict", description=f"Verdict of {study.resolve()}")
+    ended = {name: state for name, state in states.items() if state.is_final()}
+    bad = [f"stage {name}: {state.message}" for name, state in ended.items() if not state.is_completed()]
     if not bad:
         return Completed(message=", ".join(f"{name} {state.name}" for name, state in states.items()))
-    waiting = [name for name, state in states.items() if not state.is_final()]
-    return Failed(message="; ".join(bad) + (f" (not run: {', '.join(waiting)})" if waiting else ""))
+    rest = ", ".join(name for name in states if name not in ended)
+    return Failed(message="; ".join(bad) + (f" (not run: {rest})" if rest else ""))
 
 
 def _lineage(study: Path, needs: dict[str, set[str]], states: dict[str, State[Any]]) -> str:
@@ -169,13 +176,14 @@ def _lineage(study: Path, needs: dict[str, set[str]], states: dict[str, State[An
     )
 
 
-def _verdict(study: Path) -> str:
+def _verdict(file: Path) -> str:
     """results/compare.json: the sentence, and its figures as a table."""
-    found: dict[str, Any] = json.loads((study / "results" / "compare.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     rows = []
     for key, value in found.items():
         if isinstance(value, dict) and {"value", "ci_low", "ci_high"} <= value.keys():
-            rows.append(f"| {key} | {value['value']:.4g} [{value['ci_low']:.4g}, {value['ci_high']:.4g}] |")
+            value, low, high = ("–" if value[x] is None else f"{value[x]:.4g}" for x in ("value", "ci_low", "ci_high"))
+            rows.append(f"| {key} | {value} [{low}, {high}] |")
         elif isinstance(value, str | int | float) and key != "sentence":
             rows.append(f"| {key} | {value} |")
     return "\n".join([f"**{found.get('sentence', '')}**", "", "| key | value |", "|---|---|", *rows])
@@ -209,8 +217,11 @@ def _start_server() -> str:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host=127.0.0.1", f"--port={port}", "--no-ui"]
     with tempfile.TemporaryFile("w+") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=die_with_parent)
-        atexit.register(server.terminate)  # not earlier: at exit Prefect still sends its last logs and events
+        # in a session of its own, which Ctrl-C does not reach: at exit Prefect still sends its last logs and events
+        server = subprocess.Popen(
+            command, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_parent
+        )
+        atexit.register(server.terminate)
         url, latest = f"http://127.0.0.1:{port}/api", time.monotonic() + SECONDS_TO_START
         while not _answers(url):
             if server.poll() is not None or time.monotonic() > latest:
@@ -230,9 +241,9 @@ Bring a study up to date, like `dvc repro`, as a Prefect flow: stages that do no
 time, the stacks of runs are tasks of the flow run, and every flow run keeps its logs, its lineage and its verdict.""",
         epilog="""\
 examples:
-  prefect server start                            in another terminal: pages at http://127.0.0.1:4200
-  python -m flows.pipeline                        the study of the current folder
-  python -m flows.pipeline --study studies/mnist  another one
+  prefect server start                           in another terminal: pages at http://127.0.0.1:4200
+  python -m flows.pipeline                       the study of the current folder
+  python -m flows.pipeline --study studies/NAME  another one
 Without a server everything runs all the same, only without pages.
 
 exit code: 0 all stages are done; 1 a stage failed, said in one line; 2 bad input, said in one line.""",
@@ -247,7 +258,11 @@ exit code: 0 all stages are done; 1 a stage failed, said in one line; 2 bad inpu
         print(f"infinito: {error}", file=sys.stderr)
         return 2
     _use_server()
-    state: State[Any] = pipeline(study, options.force, return_state=True)
+    try:
+        state: State[Any] = pipeline(study, options.force, return_state=True)
+    except KeyboardInterrupt:
+        print("infinito: interrupted; the next run goes on from there", file=sys.stderr)
+        return 130
     if state.is_completed():
         return 0
     print(f"infinito: {state.message}", file=sys.stderr)

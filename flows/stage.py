@@ -79,7 +79,7 @@ and outputs; `python -m flows.pipeline` does the same and shows it in Prefect.""
 examples:
   dvc repro                           all stages that are out of date, as dvc.yaml says
   dvc repro train                     the same, up to stage train
-  cd studies/mnist && dvc repro       another study
+  cd studies/NAME && dvc repro        another study
   python -m flows.stage compare       only this stage, only to debug it: DVC does not record the result
 
 Stacks of runs are trained in one process per GPU, or else per CPU core; INFINITO_WORKERS=4 says how many

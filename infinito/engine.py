@@ -84,7 +84,8 @@ def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
     The target's logit is picked by comparison, not by index: the gradient then has no scatter, whose order of additions
     is not fixed on a GPU.
     """
-    log_probability = torch.log_softmax(logits.float(), -1)
+    # half precision is too coarse for a loss
+    log_probability = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
     hit = targets[..., None] == torch.arange(logits.shape[-1], device=logits.device)
     return -torch.where(hit, log_probability, 0.0).sum(-1)  # IGNORE hits nothing
 

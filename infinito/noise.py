@@ -28,8 +28,10 @@ def bits(key: Tensor, site: int, shape: torch.Size) -> Tensor:
     """
     # The first word and the site choose where the counter starts, the second enters between the two rounds, so that
     # streams whose counters overlap still differ. torch has no logical shift for int32: the masks drop the sign copies.
+    # The site enters by xor: compiled code was seen to round large constants of an addition to 24 bits.
+    start = key[0] ^ ((site * 0x1E3779B1 + 2**31) % 2**32 - 2**31)
     x = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device).view(shape)
-    x = (x + (key[0] + site * 0x1E3779B1)) * 0x7FEB352D
+    x = (x + start) * 0x7FEB352D
     x = (x ^ ((x >> 15) & 0x1FFFF) ^ key[1]) * -0x7B935975  # 0x846CA68B as a signed number
     return x ^ ((x >> 16) & 0xFFFF)
 

@@ -20,7 +20,7 @@ Level = Annotated[float, Field(gt=0, lt=0.5)]
 class Section(BaseModel):
     """A frozen record; unknown keys are errors, and nothing is converted silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Dyck(Section):

@@ -225,9 +225,10 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
         [run.data_seed for run in padded],  # noise has its own stream, by default of the data seed
         progress=lambda steps: progress(steps * len(job.runs)),
     )
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        _save(job, trained, data, temporary)
+    if not (folder / "stack.json").is_file():  # another process may have finished the same stack meanwhile
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            _save(job, trained, data, temporary)
     return folder
 
 
@@ -339,7 +340,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def collect(folders: Sequence[Path], out: Path) -> None:

@@ -61,7 +61,9 @@ def compare(study: Study, fan_out: FanOut) -> None:
             "networks": {"candidate": candidate_name(study), "baseline": study.params.train.baseline.network},
             **result,
             "alpha": settings.alpha,
-            "diverged": {arm: int(frame["diverged"].sum()) for arm, frame in (("candidate", candidate), ("baseline", baseline))},
+            "diverged": {
+                arm: int(frame["diverged"].sum()) for arm, frame in (("candidate", candidate), ("baseline", baseline))
+            },
             "scores": _scores(study, candidate, baseline, settings.alpha),
             "evaluation_noise": _evaluation_noise(table, candidate, baseline, difference),
             "report_protocol": claimed,

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from flows import fanout, stage
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 120  # until a test gives up waiting for a process
+SECONDS = 300  # until a test gives up waiting for a process
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,16 @@ def _environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "INFINITO_WORKERS": "2"} | more
 
 
-def _write_study(folder: Path) -> None:
-    """The toy study, in a git repository of its own, as `python` as DVC finds it."""
+def _make_repository(folder: Path) -> None:
     subprocess.run(["git", "init", "-q", folder], check=True)
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         (folder / ".dvc" / name).write_text((ROOT / ".dvc" / name).read_text())
+
+
+def _write_toy(folder: Path) -> None:
+    """The toy study, in a git repository of its own, and another study below it."""
+    _make_repository(folder)
     stages = {
         "prepare": {"cmd": "python -c \"open('data.txt', 'w').write('1')\"", "outs": ["data.txt"]},
         "train": {"cmd": f"python {__file__}", "deps": ["data.txt", "faults"], "outs": ["train.txt"]},
@@ -120,7 +125,7 @@ def _write_study(folder: Path) -> None:
 @pytest.fixture
 def toy_study(tmp_path: Path) -> Path:
     folder = tmp_path / "study"
-    _write_study(folder)
+    _write_toy(folder)
     return folder
 
 
@@ -158,7 +163,8 @@ def _run_flow(folder: Path, url: str, home: Path) -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "flows.pipeline", "--study", str(folder)],
         cwd=home,
-        env=_environment(PREFECT_API_URL=url, PREFECT_HOME=str(home)),
+        # no `python` on the path: the flow has to see to it that the stages find its own
+        env=_environment(PREFECT_API_URL=url, PREFECT_HOME=str(home), PATH=os.defpath),
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -184,9 +190,8 @@ def _tasks(url: str, count: int) -> dict[str, dict[str, Any]]:
 
     def recorded() -> bool:
         found[:] = _ask(url, "task_runs", question)
-        return len(found) == count and all(
-            run["state_type"] in ("COMPLETED", "FAILED") or run["state_name"] == "NotReady" for run in found
-        )
+        ended = [run["state_type"] in ("COMPLETED", "FAILED") or run["state_name"] == "NotReady" for run in found]
+        return len(ended) == count and all(ended)
 
     assert _eventually(recorded), [(run["name"], run["state_name"]) for run in found]
     return {run["name"]: run for run in found}
@@ -272,17 +277,53 @@ def test_without_a_server_the_flow_runs_all_the_same(toy_study: Path, tmp_path: 
     assert "up to date" in _dvc(toy_study, "status", "dvc.yaml")
 
 
+@pytest.mark.slow
+def test_a_real_study_gives_the_same_results_as_without_the_flow(
+    write_study: Callable[..., Path], finished_study: Path, server: str, tmp_path: Path
+) -> None:
+    folder = write_study()
+    _make_repository(folder)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for entry in stages.values():  # without the code, which is elsewhere
+        entry["deps"] = [path for path in entry["deps"] if path.startswith(("data/", "models/", "results/"))]
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    done = _run_flow(folder, server, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    plan = {
+        "train": ["candidate-pairs", "baseline-pairs", "candidate-grid", "baseline-grid"],
+        "golden": ["candidate-confirm", "candidate-controls"],
+    }
+    tasks = _tasks(server, len(stages) + len(list((folder / ".infinito" / "scratch").iterdir())))
+    assert {task["state_name"] for task in tasks.values()} == {"Completed"}
+    stacks = {name: task for name, task in tasks.items() if name not in stages}
+    for stage_name, designs in plan.items():
+        parent = tasks[stage_name]["id"]
+        names = {name for name, task in stacks.items() if task["task_inputs"]["__parents__"][0]["id"] == parent}
+        assert {name.rpartition("-")[0] for name in names} == set(designs)
+
+    for file in ("compare", "attribute", "golden", "ensemble"):
+        found, expected = (json.loads((x / "results" / f"{file}.json").read_text()) for x in (folder, finished_study))
+        assert found == expected, file
+    assert {artifact["key"] for artifact in _ask(server, "artifacts", {"sort": "CREATED_DESC", "limit": 2})} == {
+        "lineage",
+        "verdict",
+    }
+    assert "up to date" in _dvc(folder, "status", "dvc.yaml")
+
+
 def test_a_study_without_a_usable_dvc_yaml_is_one_clear_line(tmp_path: Path) -> None:
     missing = _run_flow(tmp_path, "http://127.0.0.1:9/api", tmp_path)
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == (
         f"infinito: {tmp_path}/dvc.yaml: no such file; a study is a folder with a params.yaml and a dvc.yaml\n"
     )
-    _write_study(tmp_path / "bad")
+    _write_toy(tmp_path / "bad")
     (tmp_path / "bad" / "dvc.yaml").write_text("stages: {train: {comand: python}}")
     bad = _run_flow(tmp_path / "bad", "http://127.0.0.1:9/api", tmp_path)
     assert (bad.returncode, bad.stdout, len(bad.stderr.splitlines())) == (2, "", 1)
-    assert bad.stderr.startswith(f"infinito: {tmp_path}/bad/dvc.yaml: ")
+    assert bad.stderr.startswith(f"infinito: {tmp_path}/bad: ")
+    assert "dvc.yaml' validation failed: " in bad.stderr and "comand" in bad.stderr
 
 
 def test_results_come_in_the_order_of_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +378,18 @@ def test_bad_input_found_in_a_worker_is_bad_input(
     monkeypatch.setenv("INFINITO_WORKERS", "many")
     assert stage.guarded(work) == 2
     assert capsys.readouterr().err.startswith("infinito: INFINITO_WORKERS: found 'many'; allowed: ")
+
+
+def test_a_stage_that_cannot_run_says_why_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fanout, "die_with_parent", lambda: None)
+    assert stage.main(["trian"]) == 2
+    assert capsys.readouterr().err.startswith("infinito: stage: found 'trian'; allowed: prepare, train, compare, ")
+    assert stage.main(["train"]) == 2
+    assert capsys.readouterr().err.startswith(f"infinito: {tmp_path}/params.yaml: no such file; ")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process cannot ask to end with its parent")

@@ -135,12 +135,21 @@ class IITGuidedMemory(nn.Module):
             self.write_count = self.write_count + wanted.long().sum()
             self.global_time = self.global_time + 1
 
-    def forward(self, h: Tensor) -> Tensor:
-        """h: [B, T, D] -> mean of the slots read, [B, D]."""
-        query = self.query_proj(h.mean(1))
+    def forward(self, h: Tensor, causal: bool = False) -> Tensor:
+        """h: [B, T, D] -> mean of the slots read: [B, 1, D], from one query per example.
+
+        The query is the mean of h over the whole sequence, as published. A causal model may not see its future, so
+        there every position asks with the mean up to itself: [B, T, D].
+        """
+        if causal:
+            seen = torch.arange(1, h.shape[1] + 1, device=h.device, dtype=h.dtype)
+            pooled = h.cumsum(1) / seen[:, None]
+        else:
+            pooled = h.mean(1, keepdim=True)
+        query = self.query_proj(pooled)
         score = 0.7 * (query @ self.memory_keys.T) / math.sqrt(h.shape[-1]) + 0.3 * self.phi_scores
         best = torch.topk(score, min(self.read_slots, self.slots), dim=-1).indices
-        return self.memory_values[best].mean(1)
+        return self.memory_values[best].mean(-2)
 
 
 class InfinitoV52(Transformer):
@@ -178,6 +187,7 @@ class InfinitoV52(Transformer):
             causal=causal,
             dropout=dropout,
         )
+        self.causal = causal
         self.lambda_phi = lambda_phi
         self.explorer = StochasticExploration()
         self.iit_metrics = ImprovedIITMetrics(width)
@@ -204,10 +214,13 @@ class InfinitoV52(Transformer):
         return components | {"phi": stacked @ self.learnable_phi_weights()}
 
     def remember(self, h: Tensor, phi: Tensor) -> Tensor:
-        """Write where the rule allows (training only), read, and mix what was read into h: [B, T, D] -> [B, T, D]."""
+        """Mix what is read into h, then write where the rule allows (training only): [B, T, D] -> [B, T, D].
+
+        Reading comes first: what a batch stores may only be seen by later batches.
+        """
+        read = self.memory(h, self.causal)
         if self.training:
             self.memory.write(h, phi)
-        read = self.memory(h)[:, None]
         if self.memory_gate is None or self.memory_norm is None:
             return h + read
         return self.memory_norm(h + torch.sigmoid(self.memory_gate) * read)

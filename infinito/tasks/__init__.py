@@ -61,7 +61,9 @@ def load(folder: Path) -> Data:
         if not file.is_file():
             raise ValueError(f"{file}: no such file; run the stage prepare (dvc repro prepare)")
         if file_sha256(file) != entry["sha256"]:
-            raise ValueError(f"{file}: its contents are not those that manifest.json names; run the stage prepare again")
+            raise ValueError(
+                f"{file}: its contents are not those that manifest.json names; run the stage prepare again"
+            )
     return TASKS[manifest["task"]].load(folder, manifest)
 
 

@@ -37,7 +37,9 @@ class Split:
         return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
 
-def write_manifest(folder: Path, task: str, settings: dict[str, Any], counts: dict[str, dict[str, Any]], **more: Any) -> None:
+def write_manifest(
+    folder: Path, task: str, settings: dict[str, Any], counts: dict[str, dict[str, Any]], **more: Any
+) -> None:
     """manifest.json: the task, its settings, and for every split its counts and the hash of its file.
 
     Args:

@@ -1,0 +1,75 @@
+"""Everything a report is made of, as the stages before it left it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from infinito.params import Params, Study
+from infinito.runs import RunTable
+from infinito.storage import read_json, read_table
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The results of every stage, the runs behind them, and the record of every stack of runs."""
+
+    params: Params
+    manifest: Json
+    compare: Json
+    attribute: Json
+    golden: Json
+    protocol: Json
+    ensemble: Json
+    candidate: pd.DataFrame  # runs of the pairs, row by row with the same seeds as `baseline`
+    baseline: pd.DataFrame
+    curves: pd.DataFrame
+    runs: pd.DataFrame  # all of them, the confirmation included
+    stacks: list[Json]
+
+    @property
+    def differences(self) -> np.ndarray:
+        """Gain of the candidate in every pair, nats per token."""
+        return self.baseline["test_loss"].to_numpy() - self.candidate["test_loss"].to_numpy()
+
+    @property
+    def last_batch_percent(self) -> np.ndarray:
+        """The same in percent of the baseline, on the last training batch."""
+        baseline = self.baseline["last_batch_loss"].to_numpy()
+        return (baseline - self.candidate["last_batch_loss"].to_numpy()) / baseline * 100
+
+
+def gather(study: Study) -> Evidence:
+    """Read what the other stages wrote.
+
+    Raises:
+        ValueError: a file is missing or corrupt; the message names it.
+    """
+    results = {
+        name: read_json(study.results / f"{name}.json")
+        for name in ("compare", "attribute", "golden", "golden_protocol", "ensemble")
+    }
+    tables = [RunTable.load(folder) for folder in (study.runs, study.golden / "confirmation")]
+    candidate, baseline = tables[0].pairs()
+    return Evidence(
+        params=study.params,
+        manifest=read_json(study.data / "manifest.json"),
+        compare=results["compare"],
+        attribute=results["attribute"],
+        golden=results["golden"],
+        protocol=results["golden_protocol"],
+        ensemble=results["ensemble"],
+        candidate=candidate,
+        baseline=baseline,
+        curves=read_table(study.runs / "curves.parquet").to_pandas(),
+        runs=pd.concat([table.table for table in tables], ignore_index=True),
+        stacks=[record for table in tables for record in _records(table.folder)],
+    )
+
+
+def _records(folder: Path) -> list[Json]:
+    return [read_json(file) for file in sorted(folder.glob("stacks/*/stack.json"))]

@@ -1,0 +1,139 @@
+"""Numbers and verdicts as people read them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+UNKNOWN = "–"
+MINUS = "−"
+
+
+def _fixed(x: float, decimals: int) -> str:
+    text = f"{x:,.{decimals}f}"
+    return (MINUS + text[1:] if float(text.replace(",", "")) else text[1:]) if text.startswith("-") else text
+
+
+def number(x: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits; a dash for what is not there."""
+    if x is None or not math.isfinite(x):
+        return UNKNOWN
+    if x == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(x)))
+    if not -5 <= magnitude < 9:
+        return f"{x:.{digits - 1}e}".replace("-", MINUS)
+    return _fixed(x, max(digits - 1 - magnitude, 0))
+
+
+def signed(x: float | None, digits: int = 3) -> str:
+    """A difference: `number` with its sign."""
+    text = number(x, digits)
+    return f"+{text}" if x is not None and math.isfinite(x) and x > 0 else text
+
+
+def plain(x: float) -> str:
+    """A declared number, as it was declared."""
+    return f"{x:g}".replace("-", MINUS)
+
+
+def _decimals(e: Mapping[str, Any]) -> int | None:
+    """Decimals that give the width of the interval three digits; None where that makes no readable number."""
+    low, high = e["ci_low"], e["ci_high"]
+    if low is None or high is None or not high > low:
+        return None
+    decimals = max(2 - math.floor(math.log10(high - low)), 0)
+    return decimals if decimals <= 7 else None
+
+
+def interval(e: Mapping[str, Any]) -> str:
+    """[low, high] of an estimate; a dash where there is none."""
+    if e["ci_low"] is None and e["ci_high"] is None:
+        return UNKNOWN
+    decimals = _decimals(e)
+    limits = (number(x) if decimals is None or x is None else _fixed(x, decimals) for x in (e["ci_low"], e["ci_high"]))
+    return "[{}, {}]".format(*limits)
+
+
+def value(e: Mapping[str, Any], digits: int = 3) -> str:
+    """The value of an estimate, to the decimals of its interval."""
+    decimals = _decimals(e)
+    return number(e["value"], digits) if decimals is None or e["value"] is None else _fixed(e["value"], decimals)
+
+
+def estimate(e: Mapping[str, Any] | None, digits: int = 3) -> str:
+    """value [low, high]; without an interval just the value."""
+    if e is None or e["value"] is None:
+        return UNKNOWN
+    return value(e, digits) if interval(e) == UNKNOWN else f"{value(e, digits)} {interval(e)}"
+
+
+def percent(x: float | None) -> str:
+    """A share of 1, in percent."""
+    if x is None or not math.isfinite(x):
+        return UNKNOWN
+    return "< 1%" if 0 < x < 0.01 else f"{100 * x:.0f}%"
+
+
+def signed_percent(x: float | None) -> str:
+    """A difference that is in percent already."""
+    return UNKNOWN if x is None or not math.isfinite(x) else f"{'+' if x > 0 else ''}{_fixed(x, 2)}%"
+
+
+def p_value(p: float | None) -> str:
+    if p is None or not math.isfinite(p):
+        return UNKNOWN
+    return "< 0.001" if p < 0.001 else number(p, 2)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def verdict_words(smallest_effect: float) -> dict[str, str]:
+    """What each verdict says."""
+    margin = f"±{plain(smallest_effect)}"
+    return {
+        "BETTER": "The candidate's mean loss is shown to be lower, and the gain is not shown to be negligible.",
+        "WORSE": "The candidate's mean loss is shown to be higher, and the damage is not shown to be negligible.",
+        "EQUIVALENT": f"The mean difference is shown to lie inside {margin} nats per token, declared too small to matter "
+        "before the runs. It may still differ from zero.",
+        "INCONCLUSIVE": "Nothing is shown, in either direction. This never means “no difference”: these runs "
+        "cannot tell.",
+    }
+
+
+STATUS_WORDS = {
+    "GOLDEN_CONFIRMED": "On data seeds it had never met, the seed beat init seeds it had never met, by more than chance "
+    "explains.",
+    "GOLDEN_REFUTED": "On fresh seeds its gain is shown to be smaller than what was declared useful.",
+    "NOT_CONFIRMED": "On fresh seeds it is not shown to be better than other init seeds, nor shown to be useless. "
+    "Treat it as any other seed.",
+    "INVALID": "The confirmation broke its own rules, so its figures prove nothing, whichever way they point.",
+}
+
+SOURCES = {
+    "init": "initial weights",
+    "data": "data and their order",
+    "interaction": "the two together",
+    "residual": "the rest",
+    "interaction_and_residual": "the two together and the rest",
+}
+
+SCORES = {
+    "accuracy": "Accuracy on scored tokens",
+    "exact": "Examples wholly right",
+    "validation_perplexity_per_token": "Validation perplexity per token",
+    "validation_perplexity_per_word": "Validation perplexity per word",
+    "validation_bits_per_byte": "Validation bits per byte",
+    "test_perplexity_per_token": "Test perplexity per token",
+    "test_perplexity_per_word": "Test perplexity per word",
+    "test_bits_per_byte": "Test bits per byte",
+}
+
+
+def score_name(key: str) -> str:
+    return SCORES.get(key) or key.replace("_", " ").capitalize()

@@ -1,0 +1,106 @@
+"""Tiny real studies: the same code and the same stages as the real ones, a few steps long."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+os.environ["INFINITO_COMPILE"] = "0"  # compiling takes longer than a tiny study; the engine's tests compile on purpose
+ROOT = Path(__file__).parent.parent
+
+TINY: dict[str, Any] = {
+    "study": "tiny",
+    "prepare": {
+        "task": "dyck",
+        "seed": 0,
+        "pool": 400,
+        "validation": 48,
+        "test": 48,
+        "kinds": 3,
+        "min_depth": 1,
+        "max_depth": 3,
+        "noise": 2,
+        "noise_kinds": 2,
+    },
+    "train": {
+        "seed": 0,
+        "candidate": {"network": "infinito_v52", "settings": {"memory_slots": 8}},
+        "baseline": {"network": "transformer", "settings": {}},
+        "trunk": {"width": 8, "layers": 1, "heads": 2, "dropout": 0.1},
+        "steps": 6,
+        "batch": 8,
+        "learning_rate": 0.01,
+        "warmup": 2,
+        "schedule": "cosine",
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "pairs": 10,
+        "grid": {"inits": 3, "datas": 3},
+        "stack": 6,
+        "curve_every": 3,
+    },
+    "compare": {"alpha": 0.05, "smallest_effect": 0.01},
+    "attribute": {"alpha": 0.05},
+    "golden": {"data_seeds": 10, "controls": 2, "alpha": 0.025, "margin": 0.0, "useful": 0.01},
+    "ensemble": {"sizes": [1, 2, 4]},
+    "report": {"title": "A tiny study"},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """As in the workers: the bits of a CPU run are promised for one thread."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def write_study(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a tiny study's params.yaml, changed as asked (`{"train.steps": 9}`; None removes); gives its folder."""
+
+    def write(changes: dict[str, Any] | None = None, folder: str = "study") -> Path:
+        content = yaml.safe_load(yaml.safe_dump(TINY))
+        for key, value in (changes or {}).items():
+            *path, last = key.split(".")
+            section = content
+            for part in path:
+                section = section[part]
+            if value is None:
+                del section[last]
+            else:
+                section[last] = value
+        target = tmp_path / folder
+        target.mkdir(exist_ok=True)
+        (target / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        return target
+
+    return write
+
+
+def in_process(jobs: Sequence[Any]) -> list[Path]:
+    """A fan-out without processes."""
+    from infinito.runs import finish
+
+    return [finish(job, lambda steps: None) for job in jobs]
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from infinito.params import load_study
+    from infinito.stages import STAGES
+
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "params.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    for stage in STAGES.values():
+        stage(load_study(folder), in_process)
+    return folder
+
+
+@pytest.fixture
+def finished_study(_finished: Path, tmp_path: Path) -> Path:
+    """A copy of a tiny study in which every stage has run."""
+    return Path(shutil.copytree(_finished, tmp_path / "finished"))

@@ -1,0 +1,77 @@
+"""One run, trained the plain way: the readable loop that the engine must agree with.
+
+Ordinary torch.nn, torch.optim and torch.nn.utils; no vmap, no stacking, no compiling.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from infinito.engine import Settings, learning_rate
+from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
+from infinito.seeds import DrawFrom, noise_keys, torch_stream
+from infinito.tasks import IGNORE, Data
+
+
+@dataclass(frozen=True)
+class Outcome:
+    initial: dict[str, Tensor]
+    final: dict[str, Tensor]
+    losses: Tensor  # [steps]
+
+
+def train_one(
+    make: Callable[[], nn.Module],
+    data: Data,
+    settings: Settings,
+    init_seed: int,
+    data_seed: int,
+    noise_seed: int,
+    *,
+    keyed_noise: bool = True,
+    progress: Callable[[int], None] = lambda step: None,
+) -> Outcome:
+    """Train one run.
+
+    keyed_noise: False keeps torch's own dropout, which is faster: for timing, where the bits don't matter.
+    """
+    with DrawFrom(torch_stream(init_seed, "init")):
+        network = make()
+    if keyed_noise:
+        network = keyed(network)
+    network = network.train()
+    initial = {name: value.clone() for name, value in network.state_dict().items()}
+    assert isinstance(settings.learning_rate, float) and isinstance(settings.clip_norm, float)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    )
+    order = data.order(data_seed, settings.steps, settings.batch)
+    keys = noise_keys(noise_seed, settings.steps)
+    drawing = [m for m in network.modules() if isinstance(m, KeyedDropout | KeyedGaussianNoise)]
+    losses = torch.zeros(settings.steps)
+    for step in range(settings.steps):
+        for module in drawing:
+            module.key = keys[step]
+        factor = learning_rate(step, settings.steps, settings.warmup, settings.schedule)
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        inputs, targets = data.batch(order[step])
+        penalty: Tensor | float = 0.0
+        if hasattr(network, "forward_with_penalty"):
+            logits, penalty = network.forward_with_penalty(inputs)
+        else:
+            logits = network(inputs)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE) + penalty
+        optimiser.zero_grad()
+        loss.backward()
+        for parameter in network.parameters():
+            if parameter.grad is None:  # a parameter that nothing uses still decays
+                parameter.grad = torch.zeros_like(parameter)
+        nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+        optimiser.step()
+        losses[step] = loss.detach()
+        progress(step + 1)
+    return Outcome(initial, {name: value.clone() for name, value in network.state_dict().items()}, losses)

@@ -1,0 +1,240 @@
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from infinito import engine, params, tasks
+from infinito.networks import build
+from tests.reference import train_one
+
+SETTINGS = engine.Settings(
+    steps=20,
+    batch=8,
+    learning_rate=0.003,
+    warmup=4,
+    schedule="cosine",
+    weight_decay=0.01,
+    clip_norm=1.0,
+    curve_every=8,
+)
+TRUNK = {"width": 16, "layers": 2, "heads": 2, "dropout": 0.1}
+
+
+class Recurrent(nn.Module):
+    """A user's network: knows nothing of infinito, has a buffer that changes in training, and plain torch dropout."""
+
+    def __init__(
+        self, vocabulary: int, width: int, layers: int, heads: int, length: int, causal: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.mix = nn.Linear(width, width, bias=False)
+        self.drop = nn.Dropout(dropout)
+        self.head = nn.Linear(width, vocabulary)
+        self.register_buffer("mean", torch.zeros(width))
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        x = self.embedding(input_ids)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean((0, 1))
+        state, states = torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            state = torch.tanh(x[:, t] - self.mean + self.mix(state))
+            states.append(state)
+        return self.head(self.drop(torch.stack(states, 1)))
+
+
+NETWORKS = ["transformer", "infinito_v52", "tests.test_engine:Recurrent"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tasks.Data:
+    folder = tmp_path_factory.mktemp("data")
+    settings = params.Dyck(
+        task="dyck",
+        seed=1,
+        pool=500,
+        validation=40,
+        test=300,
+        kinds=3,
+        min_depth=1,
+        max_depth=4,
+        noise=2,
+        noise_kinds=2,
+    )
+    tasks.prepare(settings, folder, folder)
+    return tasks.load(folder)
+
+
+def maker(name: str, data: tasks.Data, **more: object) -> Callable[[], nn.Module]:
+    return functools.partial(
+        build, name, vocabulary=data.vocabulary, length=data.length, causal=False, **(TRUNK | more)
+    )
+
+
+def double(make: Callable[[], nn.Module]) -> nn.Module:
+    return make().double()
+
+
+def same(a: dict[str, torch.Tensor], lane: int, b: dict[str, torch.Tensor], other: int) -> bool:
+    return all(torch.equal(a[name][lane], b[name][other]) for name in a)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_agrees_with_the_plain_loop(name: str, data: tasks.Data) -> None:
+    # In double precision: a gradient that is zero but for rounding (the keys' bias) is blown up by Adam in single.
+    make = functools.partial(double, maker(name, data))
+    stack = engine.train(engine.Program(make, compile=False), data, SETTINGS, [5, 6, 7], [1, 2, 2], [3, 3, 4])
+    for lane, seeds in enumerate([(5, 1, 3), (6, 2, 3), (7, 2, 4)]):
+        alone = train_one(make, data, SETTINGS, *seeds)
+        for key, value in alone.final.items():
+            assert torch.equal(stack.initial[key][lane], alone.initial[key])
+            torch.testing.assert_close(stack.final[key][lane], value, rtol=0, atol=1e-6)
+        assert stack.last_batch_loss[lane] == pytest.approx(float(alone.losses[-1]), abs=1e-6)
+        moved = max(float((value - alone.initial[key]).abs().max()) for key, value in alone.final.items())
+        assert moved > 1e-3  # it did train
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_agrees_with_the_plain_loop_in_single_precision(name: str, data: tasks.Data) -> None:
+    make, settings = maker(name, data), dataclasses.replace(SETTINGS, learning_rate=0.0005)
+    stack = engine.train(engine.Program(make, compile=False), data, settings, [5, 6], [1, 2], [3, 4])
+    alone = train_one(make, data, settings, 6, 2, 4)
+    for key, value in alone.final.items():
+        if "k_proj.bias" not in key:  # its gradient is zero but for rounding
+            torch.testing.assert_close(stack.final[key][1], value, rtol=0, atol=1e-5)
+    assert stack.last_batch_loss[1] == pytest.approx(float(alone.losses[-1]), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_run_depends_on_nothing_but_its_seeds(name: str, data: tasks.Data) -> None:
+    program = engine.Program(maker(name, data), compile=False)
+    first = engine.train(program, data, SETTINGS, [1, 2, 3], [1, 2, 3], [1, 2, 3])
+    again = engine.train(program, data, SETTINGS, [1, 2, 3], [1, 2, 3], [1, 2, 3])
+    mixed = engine.train(program, data, SETTINGS, [3, 9, 1], [3, 8, 1], [3, 7, 1])
+    assert all(same(first.final, lane, again.final, lane) for lane in range(3))
+    assert same(first.final, 2, mixed.final, 0) and same(first.final, 0, mixed.final, 2)
+    assert not same(first.final, 1, mixed.final, 1)
+    np.testing.assert_array_equal(first.test.nats[2], mixed.test.nats[0])
+    np.testing.assert_array_equal(first.validation_curve[0], mixed.validation_curve[2])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(engine.compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_compiled_step_keeps_both_laws(name: str, data: tasks.Data) -> None:
+    program = engine.Program(maker(name, data))
+    assert program.compiled
+    settings = dataclasses.replace(SETTINGS, learning_rate=0.0005)
+    first = engine.train(program, data, settings, [1, 2, 3], [1, 2, 3], [1, 2, 3])
+    mixed = engine.train(program, data, settings, [3, 9, 1], [3, 8, 1], [3, 7, 1])
+    assert same(first.final, 2, mixed.final, 0) and same(first.final, 0, mixed.final, 2)
+    alone = train_one(maker(name, data), data, settings, 3, 3, 3)
+    for key, value in alone.final.items():
+        if "k_proj.bias" not in key:
+            torch.testing.assert_close(first.final[key][2], value, rtol=0, atol=1e-5)
+    assert first.last_batch_loss[2] == pytest.approx(float(alone.losses[-1]), abs=1e-6)
+
+
+@pytest.mark.parametrize("stream", ["init", "data", "noise"])
+def test_every_seed_matters(stream: str, data: tasks.Data) -> None:
+    program = engine.Program(maker("transformer", data), compile=False)
+    seeds = {name: [1, 2 if name == stream else 1] for name in ("init", "data", "noise")}
+    stack = engine.train(program, data, SETTINGS, seeds["init"], seeds["data"], seeds["noise"])
+    assert not same(stack.final, 0, stack.final, 1)
+    assert same(stack.initial, 0, stack.initial, 1) == (stream != "init")
+
+
+def test_a_diverging_run_leaves_the_others_untouched(data: tasks.Data) -> None:
+    program = engine.Program(maker("infinito_v52", data), compile=False)
+    calm = engine.train(program, data, SETTINGS, [1, 2, 3], [1, 2, 3], [1, 2, 3])
+    wild = dataclasses.replace(SETTINGS, learning_rate=[0.003, 1e30, 0.003], clip_norm=[1.0, 1e30, 1.0])
+    stack = engine.train(program, data, wild, [1, 2, 3], [1, 2, 3], [1, 2, 3])
+    assert stack.diverged.tolist() == [False, True, False]
+    assert same(calm.final, 0, stack.final, 0) and same(calm.final, 2, stack.final, 2)
+
+
+def test_rates_may_differ_from_run_to_run(data: tasks.Data) -> None:
+    program = engine.Program(maker("transformer", data), compile=False)
+    names = ("learning_rate", "weight_decay", "clip_norm", "dropout")
+    values = {"learning_rate": 0.001, "weight_decay": 0.5, "clip_norm": 0.01, "dropout": 0.4}
+    plain = {"learning_rate": 0.003, "weight_decay": 0.01, "clip_norm": 1.0, "dropout": 0.1}
+    for name in names:
+        mixed = dataclasses.replace(SETTINGS, **{name: [plain[name], values[name]]})
+        only = dataclasses.replace(SETTINGS, **{name: [values[name]] * 2})
+        a = engine.train(program, data, mixed, [1, 1], [1, 1], [1, 1])
+        b = engine.train(program, data, only, [1, 1], [1, 1], [1, 1])
+        assert same(a.final, 1, b.final, 1) and not same(a.final, 0, a.final, 1), name
+
+
+def test_a_setting_per_run_must_fit_the_stack(data: tasks.Data) -> None:
+    program = engine.Program(maker("transformer", data), compile=False)
+    settings = dataclasses.replace(SETTINGS, learning_rate=[0.1, 0.2])
+    with pytest.raises(ValueError, match="learning_rate: 2 values for 3 runs"):
+        engine.train(program, data, settings, [1, 2, 3], [1, 2, 3], [1, 2, 3])
+
+
+def test_learning_rate() -> None:
+    factors = [engine.learning_rate(t, 100, 10, "cosine") for t in range(100)]
+    assert factors[0] == 0.1 and factors[9] == factors[10] == 1.0 and factors[55] == pytest.approx(0.5)
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False)) and 0 < factors[-1] < 1e-3
+    assert engine.learning_rate(99, 100, 10, "constant") == 1.0
+
+
+def test_token_nats_by_hand() -> None:
+    logits = torch.tensor([[[0.0, 0.0], [np.log(3.0), 0.0]]], dtype=torch.float32)
+    nats = engine.token_nats(logits, torch.tensor([[1, 0]]))
+    torch.testing.assert_close(nats, torch.tensor([[np.log(2.0), np.log(4 / 3)]], dtype=torch.float32))
+    assert engine.token_nats(logits, torch.tensor([[tasks.IGNORE, 0]]))[0, 0] == 0
+
+
+def test_predict_gives_what_evaluate_scored(data: tasks.Data) -> None:
+    make = maker("infinito_v52", data)
+    stack = engine.train(engine.Program(make, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
+    log_probability = engine.predict(make, stack.final, data.test)
+    np.testing.assert_allclose(-log_probability.sum(-1).numpy(), stack.test.nats, rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_of_another_shape_is_refused(data: tasks.Data) -> None:
+    make = maker("transformer", data)
+    stack = engine.train(engine.Program(make, compile=False), data, SETTINGS, [1], [1], [1])
+    with pytest.raises(ValueError, match=r"checkpoint does not fit the network: .* is \(.*16"):
+        engine.predict(maker("transformer", data, width=32), stack.final, data.test)
+
+
+def test_nothing_touches_a_global_generator(data: tasks.Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import random
+
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    for module, name in ((np.random, "seed"), (np.random, "random"), (random, "random"), (torch, "manual_seed")):
+
+        def refuse(*args: object, **kwargs: object) -> None:
+            raise AssertionError("a global generator was touched")
+
+        monkeypatch.setattr(module, name, refuse)
+    tasks.prepare(
+        params.Dyck(
+            task="dyck",
+            seed=1,
+            pool=50,
+            validation=9,
+            test=9,
+            kinds=3,
+            min_depth=1,
+            max_depth=4,
+            noise=2,
+            noise_kinds=2,
+        ),
+        tmp_path,
+        tmp_path,
+    )
+    for name in NETWORKS:
+        engine.train(engine.Program(maker(name, data), compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
+    assert torch.equal(before[0], torch.get_rng_state())
+    np.testing.assert_array_equal(before[1], np.random.get_state()[1])
+    assert before[2] == random.getstate()

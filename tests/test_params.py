@@ -1,0 +1,87 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infinito.params import Params, load_study
+from tests.conftest import ROOT
+
+STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/params.yaml"))]
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_every_shipped_study_is_valid(folder: Path) -> None:
+    params = load_study(folder).params
+    assert params.train.pairs >= 10 and params.golden.data_seeds >= 10
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_stages_sections_and_parameters_have_the_same_names(folder: Path) -> None:
+    pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    sections = [name for name in Params.model_fields if name != "study"]
+    assert list(pipeline) == sections
+    for name, stage in pipeline.items():
+        assert stage["cmd"] == f"python -m flows.stage {name}"
+        assert name in {key.split(".")[0] for key in stage["params"]}
+        assert {key.split(".")[0] for key in stage["params"]} <= {*sections, "study"}
+        for dependency in stage["deps"] if "deps" in stage else []:
+            path = (folder / dependency).resolve()
+            if ROOT / "infinito" in path.parents:
+                assert path.exists(), dependency
+
+
+def test_the_pipelines_of_all_studies_are_the_same() -> None:
+    def stages(folder: Path) -> dict[str, Any]:
+        text = (folder / "dvc.yaml").read_text().replace("../../", "")
+        return dict(yaml.safe_load(text)["stages"])
+
+    assert all(stages(folder) == stages(ROOT) for folder in STUDIES[1:])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"train.steps": None}, "train.steps: missing key"),
+        ({"golden": None}, "golden: missing key"),
+        ({"train.stepz": 9}, "train.stepz: unknown key"),
+        ({"prepare.colour": 1}, "prepare.colour: unknown key"),
+        ({"train.steps": "many"}, "train.steps: input should be a valid integer, found 'many' (text)"),
+        ({"train.steps": 1.5}, "train.steps: input should be a valid integer"),
+        ({"train.steps": 0}, "train.steps: input should be greater than or equal to 1, found 0"),
+        ({"train.learning_rate": "5e-4"}, "found '5e-4' (text; YAML wants a dot in 1.0e-3)"),
+        ({"train.learning_rate": -1.0}, "train.learning_rate: input should be greater than 0, found -1.0"),
+        ({"train.learning_rate": float("nan")}, "train.learning_rate"),
+        ({"train.clip_norm": float("inf")}, "train.clip_norm"),
+        ({"train.schedule": "linear"}, "train.schedule: input should be 'constant' or 'cosine', found 'linear'"),
+        ({"train.pairs": 1}, "train.pairs: found 1; allowed: 2 or more"),
+        ({"train.trunk": {"width": 9, "layers": 1, "heads": 2, "dropout": 0.1}}, "train.trunk.width: found 9; allowed"),
+        ({"train.warmup": 6}, "train.warmup: found 6; allowed: fewer than steps (6)"),
+        ({"ensemble.sizes": [1, 99]}, "ensemble.sizes: found 99; allowed: at most train.pairs (10)"),
+        ({"ensemble.sizes": []}, "ensemble.sizes"),
+        ({"prepare.task": "sudoku"}, "prepare"),
+        ({"prepare.min_depth": 9}, "prepare.min_depth: found 9; allowed: at most max_depth (3)"),
+        ({"compare.alpha": 0.7}, "compare.alpha: input should be less than 0.5, found 0.7"),
+        ({"compare.smallest_effect": 0.0}, "compare.smallest_effect"),
+    ],
+)
+def test_bad_params_are_one_line(write_study: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
+    folder = write_study(changes)
+    with pytest.raises(ValueError) as error:
+        load_study(folder)
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(folder / "params.yaml")) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "a: [1\n", "\xff\xfe", "study: 3: 4"])
+def test_a_file_that_is_no_params_yaml_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "params.yaml").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match="params.yaml: ") as error:
+        load_study(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_params_yaml_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file; a study is a folder"):
+        load_study(tmp_path)
