@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from infinito import tasks
 from infinito.params import Study
@@ -24,7 +26,7 @@ tags: [infinito, {network}]
 | study | {study} |
 | network | {network}, {parameters:,} parameters |
 | init seed / data seed | {init_seed} / {data_seed} |
-| test loss of these weights | {test_loss:.6f} nats per token |
+| test loss of these weights | {test_loss:.6f} nats per token, 95 % interval over {examples} test examples {low:.6f} to {high:.6f} |
 | validation loss | {val_loss:.6f} nats per token |
 | accuracy on scored tokens | {accuracy:.4f} |
 | protocol registered before the confirmation runs | sha256 {protocol} |
@@ -33,8 +35,8 @@ Three claims, kept apart:
 
 * **These weights** score as the table says on the test set; that says nothing about seeds.
 * **The init seed** is judged above, on data seeds and against init seeds that the selection never saw.
-* **This cell** (init seed and data seed together) is no claim of its own: training is deterministic, so rerunning it gives
-  these same weights.
+* **This cell** (init seed and data seed together) is no claim of its own: training is deterministic, so rerunning it
+  gives these same weights.
 
 `model.safetensors` holds the trained weights, `initial.safetensors` the weights before training, `config.json` what
 builds the network, `evidence.json` the decision with all its figures, `confirmation/` every run behind it.
@@ -49,6 +51,25 @@ network = build(config["network"], **config["settings"])
 network.load_state_dict(load_file("model.safetensors"))
 ```
 """
+
+
+def interval_over_examples(nats: np.ndarray, tokens: np.ndarray) -> dict[str, float | int]:
+    """Test loss of fixed weights with its 95 % interval over test examples; it says nothing about other seeds.
+
+    A ratio estimate (nats over tokens) with the variance of its residuals (Cochran 1977, section 6.4).
+
+    Args:
+        nats: summed loss per example, [1, N].
+        tokens: scored tokens per example, [N].
+
+    Returns:
+        {value, ci_low, ci_high, n}, nats per token.
+    """
+    n, total = len(tokens), float(tokens.sum())
+    value = float(nats[0].sum()) / total
+    error = float(np.sqrt(n) * (nats[0] - value * tokens).std(ddof=1)) / total
+    reach = float(stats.t.ppf(0.975, n - 1)) * error
+    return {"value": value, "ci_low": value - reach, "ci_high": value + reach, "n": n}
 
 
 def export(
@@ -91,6 +112,7 @@ def export(
         "init_seed": int(row["init_seed"]),
         "data_seed": int(row["data_seed"]),
         **{name: float(row[name]) for name in ("val_loss", "test_loss", "accuracy")},
+        "test_loss_interval": interval_over_examples(*confirmation.items([str(row["run_id"])])),
     }
     record = confirmation.record(row["stack_id"])
     write_json(folder / "evidence.json", result | {"checkpoint": facts, "provenance": record})
@@ -103,7 +125,10 @@ def export(
             status=result["status"],
             sentence=result["sentence"],
             protocol=result["protocol_sha256"],
-            **{key: value for key, value in facts.items() if key != "run_id"},
+            **{key: value for key, value in facts.items() if key not in ("run_id", "test_loss_interval")},
+            low=facts["test_loss_interval"]["ci_low"],
+            high=facts["test_loss_interval"]["ci_high"],
+            examples=facts["test_loss_interval"]["n"],
         ),
     )
     return facts

@@ -405,7 +405,7 @@ def _sentence(result: dict[str, Any], sd: float, alpha: float) -> str:
         text = (
             f"{real}: the candidate's mean gain lies between {equivalence['ci_low']:.3g} and "
             f"{equivalence['ci_high']:.3g} nats per token ({100 * (1 - 2 * alpha):g}% CI, {n} pairs), "
-            f"inside the +-{margin} declared too small to matter."
+            f"inside the ±{margin} declared too small to matter."
         )
     elif result["verdict"] == "INCONCLUSIVE":
         plan = f"; if the true effect is as large as this, about {needed} pairs are needed" if needed else ""

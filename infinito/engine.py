@@ -8,9 +8,12 @@ Shapes: S runs, P parameters of one run, B batch, T length, V vocabulary, N eval
 """
 
 import copy
+import ctypes
+import functools
 import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,6 +107,19 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 
 
+@functools.cache
+def keep_freed_memory() -> None:
+    """Tell the C library to keep freed memory instead of returning it to the system (Linux with glibc only).
+
+    Every step allocates the same buffers again; getting them fresh from the kernel, page by page, cost 5 to 15 % of a
+    step on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option, value in ((-1, 2**31 - 1), (-2, 2**26), (-3, 2**30)):  # trim threshold, top pad, mmap threshold
+            mallopt(option, value)
+
+
 class Objective(nn.Module):
     """A network with its training loss; gives the loss and the buffers that the forward pass changed."""
 
@@ -114,10 +130,8 @@ class Objective(nn.Module):
 
     def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """inputs, targets: [B, T] -> (mean nats per scored token + penalty, changed buffers)."""
-        if hasattr(self.network, "forward_with_penalty"):
-            logits, penalty = self.network.forward_with_penalty(inputs)
-        else:
-            logits, penalty = self.network(inputs), 0.0
+        with_penalty = getattr(self.network, "forward_with_penalty", None)
+        logits, penalty = with_penalty(inputs) if with_penalty else (self.network(inputs), 0.0)
         loss = token_nats(logits, targets).sum() / (targets != IGNORE).sum()
         buffers = dict(self.network.named_buffers())
         return loss + penalty, {name: buffers[name] for name in self.state_names}
@@ -134,6 +148,8 @@ class Program:
 
     def __init__(self, make: Callable[[], nn.Module], device: str = "cpu", compile: bool = True) -> None:
         self.make, self.device = make, torch.device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         with DrawFrom(torch_stream(0, "unused")):
             self.network = keyed(make()).to(self.device).train()
         parameters = dict(self.network.named_parameters())

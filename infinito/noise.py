@@ -1,9 +1,9 @@
 """Keyed counter-based noise: a draw depends on nothing but its key, its site and its element index.
 
 The generator is a stateless integer hash (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the two
-multipliers are those of the bias-tested 32-bit finaliser of Wellons' hash prospector), written in plain tensor arithmetic. So the
-noise of a run is the same alone or in a stack, in any lane, eager or compiled, on CPU or GPU, and nothing global is
-touched.
+multipliers are those of the bias-tested 32-bit finaliser of Wellons' hash prospector), written in plain tensor
+arithmetic. So the noise of a run is the same alone or in a stack, in any lane, eager or compiled, on CPU or GPU, and
+nothing global is touched.
 
 A network stays an ordinary module: it uses `torch.nn.Dropout` and, for Gaussian noise, `GaussianNoise` below. `keyed`
 swaps both for versions that draw from the `key` buffer which the engine hands in at every step.
@@ -13,6 +13,17 @@ import math
 
 import torch
 from torch import Tensor, nn
+
+
+def _bits(key: Tensor, site: int, shape: torch.Size) -> Tensor:
+    """As `bits`, but only the upper 16 bits are well mixed: enough to toss a coin."""
+    # The first word and the site choose where the counter starts, the second enters between the two rounds, so that
+    # streams whose counters overlap still differ. torch has no logical shift for int32: the mask drops the sign copies.
+    # The site enters by xor: compiled code was seen to round large constants of an addition to 24 bits.
+    start = key[0] ^ ((site * 0x1E3779B1 + 2**31) % 2**32 - 2**31)
+    x = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device).view(shape)
+    x = (x + start) * 0x7FEB352D
+    return (x ^ ((x >> 15) & 0x1FFFF) ^ key[1]) * -0x7B935975  # 0x846CA68B as a signed number
 
 
 def bits(key: Tensor, site: int, shape: torch.Size) -> Tensor:
@@ -26,13 +37,7 @@ def bits(key: Tensor, site: int, shape: torch.Size) -> Tensor:
     Returns:
         int32 tensor of `shape`.
     """
-    # The first word and the site choose where the counter starts, the second enters between the two rounds, so that
-    # streams whose counters overlap still differ. torch has no logical shift for int32: the masks drop the sign copies.
-    # The site enters by xor: compiled code was seen to round large constants of an addition to 24 bits.
-    start = key[0] ^ ((site * 0x1E3779B1 + 2**31) % 2**32 - 2**31)
-    x = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device).view(shape)
-    x = (x + start) * 0x7FEB352D
-    x = (x ^ ((x >> 15) & 0x1FFFF) ^ key[1]) * -0x7B935975  # 0x846CA68B as a signed number
+    x = _bits(key, site, shape)
     return x ^ ((x >> 16) & 0xFFFF)
 
 
@@ -86,9 +91,9 @@ class KeyedDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        draw = bits(self.key, self.site, x.shape) >> 8  # signed, 24 bits: -2^23 .. 2^23 - 1, exact in float32
-        keep = draw.to(torch.float32) >= self.rate * 2.0**24 - 2.0**23
-        return x * (keep.to(x.dtype) / (1.0 - self.rate).to(x.dtype))
+        lowest_kept = (self.rate.double() * 2.0**32 - 2.0**31).to(torch.int32)
+        keep = _bits(self.key, self.site, x.shape) >= lowest_kept
+        return torch.where(keep, x * (1.0 / (1.0 - self.rate)).to(x.dtype), 0.0)
 
 
 def keyed(network: nn.Module) -> nn.Module:

@@ -47,7 +47,7 @@ class Text(Section):
     tokenizer: str  # "train" for a byte-level BPE trained on the training text, or a folder, or a hub name
     vocabulary: Annotated[int, Field(ge=257)] | None  # tokens of a BPE to train; null for a ready-made tokenizer
     length: Annotated[int, Field(ge=2)]  # tokens a block
-    validation_tokens: Count | None  # evaluate on the first so many tokens; null for all
+    validation_tokens: Count | None  # evaluate on the first lines, at most so many tokens; null for all
     test_tokens: Count | None
 
 
@@ -221,6 +221,11 @@ def _check_together(file: Path, params: Params) -> None:
         )
     if train.warmup >= train.steps:
         raise ValueError(f"{file}: train.warmup: found {train.warmup}; allowed: fewer than steps ({train.steps})")
+    if train.candidate == train.baseline:
+        raise ValueError(
+            f"{file}: train.candidate: found the same network and settings as train.baseline; allowed: another arm, "
+            "since equal arms trained from equal seeds give equal runs"
+        )
     if train.pairs < 2:
         raise ValueError(
             f"{file}: train.pairs: found {train.pairs}; allowed: 2 or more for an interval, 10 or more for a verdict"
@@ -235,5 +240,6 @@ def _check_together(file: Path, params: Params) -> None:
         )
     if isinstance(prepare, Text) and (prepare.tokenizer == "train") != (prepare.vocabulary is not None):
         raise ValueError(
-            f"{file}: prepare.vocabulary: found {prepare.vocabulary}; allowed: a number with tokenizer: train, else null"
+            f"{file}: prepare.vocabulary: found {prepare.vocabulary}; "
+            "allowed: a number with tokenizer: train, else null"
         )

@@ -316,7 +316,10 @@ def provenance(job: StackJob) -> dict[str, Any]:
         done = subprocess.run(["git", *arguments], cwd=job.scratch.parent.parent, capture_output=True, text=True)
         return done.stdout if done.returncode == 0 else None
 
-    revision, difference = git("rev-parse", "HEAD"), git("diff", "HEAD")
+    revision, difference = (
+        git("rev-parse", "HEAD"),
+        git("diff", "HEAD", "--", ":/infinito", ":/flows", "params.yaml"),
+    )  # not the results
     return {
         "code_sha256": code_sha256(job.arm.network),
         "git_revision": revision.strip() if revision else None,

@@ -81,9 +81,11 @@ def _scores(study: Study, candidate: pd.DataFrame, baseline: pd.DataFrame, alpha
     splits = read_json(study.data / "manifest.json")["splits"]
     scores: dict[str, Any] = {}
     for arm, frame in (("candidate", candidate), ("baseline", baseline)):
+        names = ["accuracy"] if splits["test"].get("words") else ["accuracy", "exact"]  # exact: all of a word right
+        shares = {name: comparison.mean_estimate(frame[name], alpha) for name in names}
         scores[arm] = {
-            "accuracy": comparison.mean_estimate(frame["accuracy"], alpha),
-            "exact": comparison.mean_estimate(frame["exact"], alpha),
+            name: share | {key: min(max(share[key], 0.0), 1.0) for key in ("ci_low", "ci_high")}
+            for name, share in shares.items()
         }
         for split, column in (("validation", "val_loss"), ("test", "test_loss")):
             if not splits[split].get("words"):

@@ -57,6 +57,7 @@ def test_the_pipelines_of_all_studies_are_the_same() -> None:
         ({"train.schedule": "linear"}, "train.schedule: input should be 'constant' or 'cosine', found 'linear'"),
         ({"train.pairs": 1}, "train.pairs: found 1; allowed: 2 or more"),
         ({"train.trunk": {"width": 9, "layers": 1, "heads": 2, "dropout": 0.1}}, "train.trunk.width: found 9; allowed"),
+        ({"train.candidate": {"network": "transformer", "settings": {}}}, "train.candidate: found the same network"),
         ({"train.warmup": 6}, "train.warmup: found 6; allowed: fewer than steps (6)"),
         ({"ensemble.sizes": [1, 99]}, "ensemble.sizes: found 99; allowed: at most train.pairs (10)"),
         ({"ensemble.sizes": []}, "ensemble.sizes"),

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import vl_convert
 from markupsafe import Markup, escape
 
+Chart = alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart
 LIGHT = {
     "paper": "#ffffff",
     "ink": "#1d2329",
@@ -34,7 +36,24 @@ DARK = {
     "data": "#c58cc8",
     "rest": "#8a939e",
 }
-WIDE, NARROW = 720, 348
+ARMS = {arm: LIGHT[arm] for arm in ("candidate", "baseline")}
+WIDE, NARROW = 720, 348  # pixels
+
+TEXT = {"labelColor": LIGHT["muted"], "titleColor": LIGHT["muted"], "labelFontSize": 12, "titleFontSize": 12}
+QUIET: dict[str, Any] = {
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+    "background": LIGHT["paper"],
+    "padding": {"left": 2, "right": 2, "top": 6, "bottom": 2},
+    "view": {"stroke": None},
+    "axis": TEXT
+    | {"gridColor": LIGHT["line"], "grid": False, "domain": False, "ticks": False}
+    | {"labelPadding": 6, "titlePadding": 10, "titleFontWeight": "normal"},
+    "axisY": {"grid": True},
+    "legend": TEXT | {"labelLimit": 300, "symbolType": "square", "orient": "top", "offset": 2, "title": None},
+    "title": {"color": LIGHT["ink"], "fontSize": 13, "fontWeight": 600, "anchor": "start"},
+    "text": {"color": LIGHT["ink"], "fontSize": 12},
+    "aria": False,
+}
 
 
 @dataclass(frozen=True)
@@ -48,48 +67,30 @@ class Figure:
     png: bytes
 
 
-def theme(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
-    """Quiet axes, and nothing around the plot."""
-    text = {"labelColor": LIGHT["muted"], "titleColor": LIGHT["muted"], "labelFontSize": 12, "titleFontSize": 12}
-    axis = {"gridColor": LIGHT["line"], "domain": False, "ticks": False, "labelPadding": 6, "titlePadding": 10}
-    return chart.configure(
-        font="Liberation Sans, Arial, Helvetica, sans-serif",
-        background=LIGHT["paper"],
-        padding={"left": 2, "right": 2, "top": 6, "bottom": 2},
-        view=alt.ViewConfig(stroke=None),
-        axis=alt.AxisConfig(**axis, **text, titleFontWeight="normal", grid=False),
-        axisY=alt.AxisConfig(grid=True),
-        legend=alt.LegendConfig(**text, labelLimit=300, symbolType="square", orient="top", offset=2, title=None),
-        title=alt.TitleConfig(color=LIGHT["ink"], fontSize=13, fontWeight=600, anchor="start"),
-        text=alt.MarkConfig(color=LIGHT["ink"], fontSize=12),
-        aria=False,
-    )
-
-
-def draw(name: str, alt_text: str, chart: Callable[[int], alt.TopLevelMixin]) -> Figure:
+def draw(name: str, alt_text: str, chart: Callable[[int], Chart]) -> Figure:
     """Draw a chart, given as a function of its width, for a page, for a telephone and as PNG."""
-    wide, narrow = (theme(chart(width)).to_dict() for width in (WIDE, NARROW))
+    with alt.data_transformers.enable("default", max_rows=None):
+        wide, narrow = (chart(width).configure(**QUIET).to_dict() for width in (WIDE, NARROW))
     return Figure(
         name=name,
         alt=alt_text,
-        wide=_inline(vl_convert.vegalite_to_svg(wide, allowed_base_urls=[]), f"{name}-wide", alt_text),
-        narrow=_inline(vl_convert.vegalite_to_svg(narrow, allowed_base_urls=[]), f"{name}-narrow", alt_text),
+        wide=_inline(wide, WIDE, alt_text),
+        narrow=_inline(narrow, NARROW, alt_text),
         png=vl_convert.vegalite_to_png(wide, scale=2, allowed_base_urls=[]),
     )
 
 
-def _inline(svg: str, name: str, alt_text: str) -> Markup:
-    """An SVG as a part of a page: its own ids, a description, and colours by name, which dark mode can change."""
-    size = re.match(r'<svg [^>]*width="([\d.]+)" height="([\d.]+)" viewBox="([^"]+)">', svg)
+def _inline(spec: dict[str, Any], width: int, alt_text: str) -> Markup:
+    """A chart as a part of a page: with a description, and colours by name, which dark mode can change."""
+    svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
+    size = re.match(r'<svg [^>]*width="([\d.]+)" height="([\d.]+)"[^>]*>', svg)
     assert size, "vl-convert writes the size of an SVG in its first tag"
-    width, height, box = size.groups()
     body = svg[size.end() :]
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
     for colour, hexadecimal in LIGHT.items():
         body = body.replace(f'"{hexadecimal}"', f'"var(--{colour})"')
-    start = f'<svg role="img" aria-label="{escape(alt_text)}" viewBox="{box}" width="{width}" height="{height}">'
-    return Markup(start + body)
+    # one width for all: then their text has one size on the page
+    box = f"0 0 {max(width, float(size[1])):g} {float(size[2]):g}"
+    return Markup(f'<svg role="img" aria-label="{escape(alt_text)}" viewBox="{box}">{body}')
 
 
 def css_colours(palette: dict[str, str]) -> Markup:

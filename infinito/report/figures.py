@@ -1,11 +1,9 @@
 """Which charts a report has, and what each is drawn from."""
 
-import altair as alt
-import numpy as np
 import pandas as pd
 
-from infinito.report import charts, words
-from infinito.report.draw import LIGHT, Figure, draw
+from infinito.report import charts, dots, words
+from infinito.report.draw import LIGHT, Chart, Figure, draw
 from infinito.report.evidence import Evidence
 
 DIFFERENCE = f"difference of test loss, {charts.NATS}"
@@ -20,11 +18,12 @@ def draw_all(evidence: Evidence) -> dict[str, Figure]:
 def _pairs(evidence: Evidence) -> Figure:
     compare, margin = evidence.compare, evidence.compare["equivalence"]["smallest_effect"]
 
-    def chart(width: int) -> alt.LayerChart:
-        return charts.differences(
+    def chart(width: int) -> Chart:
+        return dots.differences(
             evidence.differences,
             compare["difference"],
-            margin=(-margin, margin),
+            margin=margin,
+            margin_label="declared too small to matter",
             sides=("baseline better", "candidate better"),
             colours=(LIGHT["baseline"], LIGHT["candidate"]),
             axis=DIFFERENCE,
@@ -40,8 +39,8 @@ def _last_batch(evidence: Evidence) -> Figure:
     best = f"seed {claimed['best_seed']}: {words.signed_percent(claimed['best_percent'])}"
     luck = claimed["expected_best_by_luck"]
 
-    def chart(width: int) -> alt.LayerChart:
-        return charts.last_batch(evidence.last_batch_percent, best, luck, width=width)
+    def chart(width: int) -> Chart:
+        return dots.last_batch(evidence.last_batch_percent, best, luck, width=width)
 
     alt_text = f"Improvement on the last training batch per seed; best {best}, by luck {words.signed_percent(luck)}"
     return draw("last_batch", alt_text, chart)
@@ -88,11 +87,12 @@ def _grid(evidence: Evidence) -> Figure:
 def _confirmation(evidence: Evidence) -> Figure:
     golden = evidence.golden
 
-    def chart(width: int) -> alt.LayerChart:
-        return charts.differences(
+    def chart(width: int) -> Chart:
+        return dots.differences(
             golden["differences"],
             golden["difference"],
-            margin=(-golden["margin_useful"], golden["margin_useful"]),
+            margin=golden["margin_useful"],
+            margin_label="declared too small to be of use",
             sides=("fresh seeds better", f"seed {golden['golden_init_seed']} better"),
             colours=(LIGHT["rest"], LIGHT["golden"]),
             axis=DIFFERENCE,
@@ -105,7 +105,7 @@ def _confirmation(evidence: Evidence) -> Figure:
 
 def _ensemble(evidence: Evidence) -> Figure | None:
     curves = {arm: evidence.ensemble[arm]["curve"] for arm in ("candidate", "baseline")}
-    if not all(curves.values()) or not np.isfinite([e["size"] for curve in curves.values() for e in curve]).all():
+    if not all(curves.values()):
         return None
     alt_text = "Test loss of ensembles by their size, and their gain over the best member"
     return draw("ensemble", alt_text, lambda width: charts.ensemble(curves, width=width))

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from infinito.report import tables, words
 from infinito.report.draw import DARK, LIGHT, Figure, css_colours
 from infinito.report.evidence import Evidence
 
 HERE = Path(__file__).parent
+INTERVAL = re.compile(r"\[[^\[\]]*, [^\[\]]*\]")  # a table may break a line before it, not inside
 FILTERS = ("number", "signed", "plain", "interval", "value", "estimate", "percent", "signed_percent", "p_value")
 
 
@@ -53,6 +54,10 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
         "golden": golden,
         "ensemble": evidence.ensemble,
         "groups": groups,
+        "groups_by_size": ", ".join(
+            f"{entry['groups']} {'group' if entry['groups'] == 1 else 'groups'} of {entry['size']}"
+            for entry in evidence.ensemble["candidate"]["curve"]
+        ),
         "confidence": f"{100 * (1 - compare['alpha']):g}%",
         "verdicts": words.verdict_words(compare["equivalence"]["smallest_effect"]),
         "status": golden["status"].replace("_", " "),
@@ -87,7 +92,8 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
 
 def plain_markdown(text: str) -> str:
     """A text as Markdown that shows just this text: in one line, with nothing that Markdown or HTML would interpret."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    text = " ".join(text.split()).replace("&", "&amp;")
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
     text = re.sub(r"[\\`*|~]", r"\\\g<0>", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
     return text.replace("](", "]\\(")
@@ -98,6 +104,9 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {name: getattr(words, name) for name in FILTERS}
+    environment.filters["unbroken"] = lambda text: Markup(
+        INTERVAL.sub(r'<span class="interval">\g<0></span>', str(escape(text)))
+    )
     environment.filters["one_line"] = lambda text: Markup(" ".join(str(text).split()))
     environment.filters["quoted"] = lambda text: Markup(
         "\n".join(f"> {line}".rstrip() for line in re.sub(r"\n{3,}", "\n\n", str(text).strip()).splitlines())

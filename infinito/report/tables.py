@@ -1,6 +1,6 @@
 """The tables of the report: pure functions of results, every cell a text."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ class Table:
     """A head, rows of as many cells, and how each column is aligned: l or r."""
 
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     align: str
 
 
@@ -78,13 +78,13 @@ def claims(compare: Json) -> Table:
         ("p", p_value(claimed["p_value"]), p_value(compare["p_value"])),
         (
             "Headline",
-            f"“seed {claimed['best_seed']} improves by {signed_percent(claimed['best_percent'])}”",
+            f"“best seed {claimed['best_seed']}: {signed_percent(claimed['best_percent'])}”",
             f"{compare['verdict']}, over all {n} pairs",
         ),
         (
-            "Best seed expected by luck alone",
+            f"Best of {claimed['n']} by luck alone",
             signed_percent(claimed["expected_best_by_luck"]),
-            "not needed: no seed was picked",
+            "no seed was picked",
         ),
     ]
     return Table(("", "Best-seed report", "This study"), rows, "lll")
@@ -97,14 +97,16 @@ def components(attribute: Json) -> Table:
         for source, part in attribute[of]["components"].items():
             sd = part | {key: None if part[key] is None else part[key] ** 0.5 for key in ("value", "ci_low", "ci_high")}
             p = attribute[of].get(f"p_{source}")
-            rows.append((of, words.SOURCES[source], percent(part["share"]), estimate(sd, 2), p_value(p)))
-    return Table(("Of", "Source", "Share", "Standard deviation, nats per token", "p"), rows, "llrrr")
+            label = of if source == "init" else ""
+            rows.append((label, words.SOURCES[source], percent(part["share"]), estimate(sd, 2), p_value(p)))
+    return Table(("Of", "Source", "Share", "Standard deviation", "p"), rows, "llrrr")
 
 
 def winner(golden: Json) -> Table:
     """The gain of the selected seed: from what was hoped to what held."""
     best, selection = golden["selection"]["best"], golden["selection"]
     bounds = f"{100 * (1 - golden['alpha']):g}% bounds"
+    worth = "proves nothing" if golden["status"] == "INVALID" else "the claim"
     rows = [
         ("On the grid it was selected on", signed(best["naive_gain"]), best["naive_gain_is"]),
         (
@@ -115,8 +117,8 @@ def winner(golden: Json) -> Table:
         ("Shrunken estimate (BLUP)", signed(best["blup_gain"]), "the grid’s best guess, selection allowed for"),
         (
             "Confirmation on fresh data seeds",
-            f"{'+' if (golden['difference']['value'] or 0) > 0 else ''}{words.value(golden['difference'])}",
-            f"{bounds} {interval(golden['difference'])}, p = {p_value(golden['p_value'])}: the claim",
+            signed(golden["difference"]["value"]),
+            f"{bounds} {interval(golden['difference'])}, p = {p_value(golden['p_value'])}: {worth}",
         ),
     ]
     return Table((f"Gain of init seed {golden['golden_init_seed']}", "Nats per token", ""), rows, "lrl")
@@ -141,25 +143,20 @@ def ranking(golden: Json) -> Table:
 
 
 def ensemble(ensembles: Json) -> Table:
-    """Loss and gains by size."""
-    rows = [
-        (
-            arm,
-            str(entry["size"]),
-            str(entry["groups"]),
-            estimate(entry["loss"], 4),
-            _gain(entry["gain_over_best_member"], entry["size"]),
-            _gain(entry["gain_over_average_member"], entry["size"]),
-        )
-        for arm in ARMS
-        for entry in ensembles[arm]["curve"]
-    ]
-    head = ("Arm", "Members", "Groups", "Test loss", "Gain over the best member", "Gain over the average member")
-    return Table(head, rows, "lrrrrr")
-
-
-def _gain(e: Json, size: int) -> str:
-    return words.UNKNOWN if size == 1 else estimate(e)
+    """Loss and gains by size; a single member gains nothing."""
+    rows = []
+    for key, label in (
+        ("loss", "Test loss"),
+        ("gain_over_best_member", "Gain over best member"),
+        ("gain_over_average_member", "Gain over average member"),
+    ):
+        for pair in zip(*(ensembles[arm]["curve"] for arm in ARMS), strict=True):
+            if key == "loss" or pair[0]["size"] > 1:
+                rows.append(
+                    (label, str(pair[0]["size"]), *(estimate(entry[key], 4 if key == "loss" else 3) for entry in pair))
+                )
+                label = ""
+    return Table(("", "Size", *ARMS), rows, "lrrr")
 
 
 @dataclass(frozen=True)
@@ -178,9 +175,9 @@ def checks(evidence: Evidence) -> list[Check]:
     noise, skewness = compare["evaluation_noise"]["ratio"], compare["skewness"]
     diverged = int(runs["diverged"].sum())
     data = {compare["data_sha256"], evidence.protocol["protocol"]["data_sha256"]} | _all(stacks, "data_sha256")
-    code = {(record["arm"]["network"], record["code_sha256"]) for record in stacks}
-    versions = {record["versions"]["torch"] for record in stacks}
-    devices = _all(stacks, "device")
+    networks = {record["arm"]["network"] for record in stacks}
+    code = max(len({r["code_sha256"] for r in stacks if r["arm"]["network"] == network}) for network in networks)
+    versions, devices = len({record["versions"]["torch"] for record in stacks}), len(_all(stacks, "device"))
     return [
         Check("Pairs of runs", str(compare["n_pairs"]), "at least 10", compare["n_pairs"] >= 10),
         Check(
@@ -193,7 +190,7 @@ def checks(evidence: Evidence) -> list[Check]:
         Check(
             "Skewness of the differences",
             number(skewness, 2),
-            f"between {words.MINUS}1 and 1",
+            f"{words.MINUS}1 to 1",
             None if skewness is None else abs(skewness) <= 1,
         ),
         Check(
@@ -205,9 +202,9 @@ def checks(evidence: Evidence) -> list[Check]:
         Check("Data behind all runs and results", _distinct(len(data), "version"), "1 version", len(data) == 1),
         Check(
             "Code, PyTorch and device behind all runs",
-            f"{_distinct(len(code), 'network')}, {len(versions)} × PyTorch, {_distinct(len(devices), 'device')}",
-            "one of each a network",
-            len(code) == len({network for network, _ in code}) and len(versions) == len(devices) == 1,
+            f"{_distinct(code, 'version')} of code, {versions} of PyTorch, {_distinct(devices, 'device')}",
+            "1 of each",
+            code == versions == devices == 1,
         ),
     ]
 
@@ -221,9 +218,9 @@ def _all(stacks: Iterable[Json], key: str) -> set[str]:
 
 
 def check_table(found: list[Check]) -> Table:
-    mark = {True: "✓", False: "✗", None: words.UNKNOWN}
-    rows = [(mark[check.ok], check.what, check.found, check.goal) for check in found]
-    return Table(("", "Check", "Found", "Goal"), rows, "llll")
+    mark = {True: "✓\u00a0met", False: "✗\u00a0not\u00a0met", None: words.UNKNOWN}
+    rows = [(check.what, check.found, check.goal, mark[check.ok]) for check in found]
+    return Table(("Check", "Found", "Goal", ""), rows, "llll")
 
 
 def provenance(evidence: Evidence) -> Table:
@@ -232,16 +229,16 @@ def provenance(evidence: Evidence) -> Table:
     finished = sorted(_all(stacks, "finished"))
     changed = any(record.get("git_diff_sha256") for record in stacks)
     revisions = ", ".join(sorted(_all(stacks, "git_revision"))) or "not in a git repository"
-    examples = ", ".join(
-        f"{split['examples']:,} {name} ({split['scored_tokens']:,} tokens)"
+    units = {"examples": "examples", "blocks": "blocks", "scored_tokens": "tokens", "words": "words", "bytes": "bytes"}
+    splits = "; ".join(
+        f"{name}: " + ", ".join(f"{split[key]:,} {unit}" for key, unit in units.items() if key in split)
         for name, split in evidence.manifest["splits"].items()
-        if "examples" in split
     )
     rows = [
         ("Git revision", revisions + (", with uncommitted changes" if changed else "")),
         ("Code, SHA-256", ", ".join(sorted(_all(stacks, "code_sha256")))),
         ("Data, SHA-256", evidence.compare["data_sha256"]),
-        ("Examples", examples or words.UNKNOWN),
+        ("Splits", splits),
         ("Runs", f"{len(runs):,} in {len(stacks):,} stacks"),
         ("Training time, all stacks added up", words.duration(sum(record["wall_seconds"] for record in stacks))),
         ("Trained between (UTC)", _between(finished)),

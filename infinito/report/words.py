@@ -8,7 +8,8 @@ UNKNOWN = "–"
 MINUS = "−"
 
 
-def _fixed(x: float, decimals: int) -> str:
+def fixed(x: float, decimals: int) -> str:
+    """A number with so many decimals; never a negative zero."""
     text = f"{x:,.{decimals}f}"
     return (MINUS + text[1:] if float(text.replace(",", "")) else text[1:]) if text.startswith("-") else text
 
@@ -22,7 +23,7 @@ def number(x: float | None, digits: int = 3) -> str:
     magnitude = math.floor(math.log10(abs(x)))
     if not -5 <= magnitude < 9:
         return f"{x:.{digits - 1}e}".replace("-", MINUS)
-    return _fixed(x, max(digits - 1 - magnitude, 0))
+    return fixed(x, max(digits - 1 - magnitude, 0))
 
 
 def signed(x: float | None, digits: int = 3) -> str:
@@ -37,11 +38,13 @@ def plain(x: float) -> str:
 
 
 def _decimals(e: Mapping[str, Any]) -> int | None:
-    """Decimals that give the width of the interval three digits; None where that makes no readable number."""
+    """Decimals that show the width of the interval to 2 or 3 digits; None where that makes no readable number."""
     low, high = e["ci_low"], e["ci_high"]
     if low is None or high is None or not high > low:
         return None
-    decimals = max(2 - math.floor(math.log10(high - low)), 0)
+    decimals = max(math.ceil(1.5 - math.log10(high - low)), 0)
+    if e.get("value") and abs(e["value"]) < 10.0 ** (1 - decimals):
+        decimals += 1  # or a value near one end of its interval would keep a single digit
     return decimals if decimals <= 7 else None
 
 
@@ -50,14 +53,14 @@ def interval(e: Mapping[str, Any]) -> str:
     if e["ci_low"] is None and e["ci_high"] is None:
         return UNKNOWN
     decimals = _decimals(e)
-    limits = (number(x) if decimals is None or x is None else _fixed(x, decimals) for x in (e["ci_low"], e["ci_high"]))
+    limits = (number(x) if decimals is None or not x else fixed(x, decimals) for x in (e["ci_low"], e["ci_high"]))
     return "[{}, {}]".format(*limits)
 
 
 def value(e: Mapping[str, Any], digits: int = 3) -> str:
     """The value of an estimate, to the decimals of its interval."""
     decimals = _decimals(e)
-    return number(e["value"], digits) if decimals is None or e["value"] is None else _fixed(e["value"], decimals)
+    return number(e["value"], digits) if decimals is None or not e["value"] else fixed(e["value"], decimals)
 
 
 def estimate(e: Mapping[str, Any] | None, digits: int = 3) -> str:
@@ -71,18 +74,18 @@ def percent(x: float | None) -> str:
     """A share of 1, in percent."""
     if x is None or not math.isfinite(x):
         return UNKNOWN
-    return "< 1%" if 0 < x < 0.01 else f"{100 * x:.0f}%"
+    return "<\u00a01%" if 0 < x < 0.01 else f"{100 * x:.0f}%"
 
 
 def signed_percent(x: float | None) -> str:
     """A difference that is in percent already."""
-    return UNKNOWN if x is None or not math.isfinite(x) else f"{'+' if x > 0 else ''}{_fixed(x, 2)}%"
+    return UNKNOWN if x is None or not math.isfinite(x) else f"{'+' if x > 0 else ''}{fixed(x, 2)}%"
 
 
 def p_value(p: float | None) -> str:
     if p is None or not math.isfinite(p):
         return UNKNOWN
-    return "< 0.001" if p < 0.001 else number(p, 2)
+    return "<\u00a00.001" if p < 0.001 else number(p, 2)
 
 
 def duration(seconds: float) -> str:
@@ -99,16 +102,16 @@ def verdict_words(smallest_effect: float) -> dict[str, str]:
     return {
         "BETTER": "The candidate's mean loss is shown to be lower, and the gain is not shown to be negligible.",
         "WORSE": "The candidate's mean loss is shown to be higher, and the damage is not shown to be negligible.",
-        "EQUIVALENT": f"The mean difference is shown to lie inside {margin} nats per token, declared too small to matter "
-        "before the runs. It may still differ from zero.",
+        "EQUIVALENT": f"The mean difference is shown to lie inside {margin} nats per token, declared too small to "
+        "matter before the runs. It may still differ from zero.",
         "INCONCLUSIVE": "Nothing is shown, in either direction. This never means “no difference”: these runs "
         "cannot tell.",
     }
 
 
 STATUS_WORDS = {
-    "GOLDEN_CONFIRMED": "On data seeds it had never met, the seed beat init seeds it had never met, by more than chance "
-    "explains.",
+    "GOLDEN_CONFIRMED": "On data seeds it had never met, the seed beat init seeds it had never met, by more than "
+    "chance explains.",
     "GOLDEN_REFUTED": "On fresh seeds its gain is shown to be smaller than what was declared useful.",
     "NOT_CONFIRMED": "On fresh seeds it is not shown to be better than other init seeds, nor shown to be useless. "
     "Treat it as any other seed.",
@@ -118,9 +121,9 @@ STATUS_WORDS = {
 SOURCES = {
     "init": "initial weights",
     "data": "data and their order",
-    "interaction": "the two together",
+    "interaction": "their combination",
     "residual": "the rest",
-    "interaction_and_residual": "the two together and the rest",
+    "interaction_and_residual": "their combination and the rest",
 }
 
 SCORES = {

@@ -130,21 +130,27 @@ def prepare(settings: params.Dyck, folder: Path) -> None:
 
 def load(folder: Path, manifest: dict[str, Any]) -> Dyck:
     """Read what `prepare` wrote."""
-    parts = {}
-    for name in SHARES:
+    length, vocabulary = manifest["length"], manifest["vocabulary"]
+
+    def read(name: str) -> tuple[Tensor, Tensor]:
         table = read_table(folder / f"{name}.parquet")
-        parts[name] = [
-            torch.from_numpy(
-                table.column(key).combine_chunks().flatten().to_numpy().reshape(-1, manifest["length"]).copy()
-            )
+        inputs, targets = (
+            torch.from_numpy(table.column(key).combine_chunks().flatten().to_numpy().reshape(-1, length).copy())
             for key in ("inputs", "targets")
-        ]
+        )
+        return inputs, targets
+
+    def fixed(name: str) -> Split:
+        inputs, targets = read(name)
+        return Split(inputs.long(), targets.long(), vocabulary)
+
+    inputs, targets = read("train")
     return Dyck(
-        vocabulary=manifest["vocabulary"],
-        length=manifest["length"],
+        vocabulary=vocabulary,
+        length=length,
         sha256=file_sha256(folder / "manifest.json"),
-        inputs=parts["train"][0],
-        targets=parts["train"][1],
-        validation=Split(*(p.long() for p in parts["validation"]), manifest["vocabulary"]),
-        test=Split(*(p.long() for p in parts["test"]), manifest["vocabulary"]),
+        inputs=inputs,
+        targets=targets,
+        validation=fixed("validation"),
+        test=fixed("test"),
     )

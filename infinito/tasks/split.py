@@ -11,7 +11,7 @@ from torch import Tensor
 from infinito.storage import file_sha256, write_json
 
 IGNORE = -100  # a target that is not scored
-LOGITS_AT_ONCE = 2**22  # of one run; bounds the memory of an evaluation
+LOGITS_AT_ONCE = 2**20  # of one run; bounds the memory of an evaluation
 
 
 @dataclass(frozen=True)

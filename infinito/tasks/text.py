@@ -4,9 +4,9 @@ What a text is: the rows of a split one after the other, a row being a line (.tx
 (Parquet, the hub). A row that does not end with a line end gets one; nothing else is added, taken away or normalised.
 
 Tokens: every line is tokenised alone, together with its line end, so no token spans two lines. Words: what stands
-between white space, plus one for every line end. With the tokenizer of GPT-2 the word-level WikiText-2 has so 2,448,382
-/ 258,659 / 295,877 tokens and 2,088,628 / 217,646 / 245,569 words (train / validation / test). Its copy on the Hugging
-Face hub has lost the blank that stands alone on its empty lines: as many tokens and bytes fewer, the same words.
+between white space, plus one for every line end. The word-level WikiText-2 then has 2,448,382 / 258,659 / 295,877
+tokens of GPT-2 and 2,088,628 / 217,646 / 245,569 words (train / validation / test). The copy of it on the Hugging Face
+hub may lack the blank that the original has on every empty line: then one byte and one token of GPT-2 less for each.
 
 Every token of an evaluation text is scored exactly once. The first one has no predecessor and is given the last token
 of the training text, which ends a line.
@@ -19,12 +19,12 @@ import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -89,8 +89,12 @@ def prepare(settings: params.Text, folder: Path, study: Path) -> None:
 
     Raises:
         ValueError: source or tokenizer is missing, corrupt or out of reach; a split is missing or empty; the training
-            text is shorter than one block; an evaluation text is cut before the end of its first line.
+            text is shorter than one block; an evaluation text is cut before the end of its first line; `datasets` or
+            `tokenizers` is not installed.
     """
+    missing = [name for name in ("datasets", "tokenizers") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"prepare: text needs {' and '.join(missing)}; install infinito[lm]")
     lines = {split: _lines(rows) for split, rows in _source(settings, study).items()}
     tokenizer = _tokenizer(settings, study, lines["train"])
     vocabulary = max(tokenizer.get_vocab().values()) + 1
@@ -103,7 +107,7 @@ def prepare(settings: params.Text, folder: Path, study: Path) -> None:
         kept = len(text) if limit is None else int(np.searchsorted(ends, limit, side="right"))
         if not kept:
             raise ValueError(
-                f"prepare.{split}_tokens: found {limit}; allowed: {ends[0]} (the first line of the text) or more, or null"
+                f"prepare.{split}_tokens: found {limit}; allowed: null, or at least {ends[0]}, the text's first line"
             )
         scored = int(ends[kept - 1])
         if split == "train":
@@ -119,7 +123,7 @@ def prepare(settings: params.Text, folder: Path, study: Path) -> None:
             "words": sum(len(line.split()) + 1 for line in text[:kept]),
             "bytes": sum(len(line.encode()) for line in text[:kept]),
             "blocks": len(starts) - 1,
-            "text_sha256": sha256("".join(text)),
+            "text_sha256": sha256("".join(text)),  # of all of it, like `tokens`; the others are of what is scored
         }
     write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     write_manifest(
@@ -140,7 +144,7 @@ def load(folder: Path, manifest: dict[str, Any]) -> Text:
     length, vocabulary = manifest["length"], manifest["vocabulary"]
 
     def text(split: str) -> Tensor:
-        tokens = pc.list_flatten(read_table(folder / f"{split}.parquet").column("tokens")).to_numpy()
+        tokens = read_table(folder / f"{split}.parquet").column("tokens").combine_chunks().flatten().to_numpy()
         return torch.from_numpy(np.append(np.int32(manifest["first_input"]), tokens.astype(np.int32)))
 
     def blocks(split: str) -> Split:
@@ -209,14 +213,10 @@ def _split_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
         folder = folder / config
     found = {}
     for split, names in FILES.items():
-        candidates = (
-            sorted(folder.glob(f"{n}{more}{kind}")) for n in names for kind in KINDS for more in ("", "-*-of-*")
-        )
-        files = next(filter(None, candidates), None)
-        if files is None:
-            allowed = ", ".join(f"{name}{kind}" for name in names for kind in KINDS)
-            raise ValueError(f"prepare.source: {folder}: no file for the {split} split; allowed: {allowed}")
-        found[split] = files
+        patterns = [f"{name}{parts}{kind}" for name in names for kind in KINDS for parts in ("", "-*-of-*")]
+        found[split] = next(filter(None, (sorted(folder.glob(pattern)) for pattern in patterns)), [])
+        if not found[split]:
+            raise ValueError(f"prepare.source: {folder}: no {split} text; allowed: {', '.join(patterns)}")
     return found
 
 
@@ -253,9 +253,8 @@ def _from_hub(name: str, config: str | None) -> dict[str, list[str]]:
     found = {}
     for split in FILES:
         if split not in loaded:
-            raise ValueError(
-                f"prepare.source: {name}: found the splits {', '.join(loaded)}; needed: {', '.join(FILES)}"
-            )
+            splits = ", ".join(map(str, loaded))
+            raise ValueError(f"prepare.source: {name}: found the splits {splits}; needed: {', '.join(FILES)}")
         columns = loaded[split].column_names
         if "text" not in columns:
             raise ValueError(f"prepare.source: {name}: found the columns {', '.join(columns)}; needed: text")
@@ -281,13 +280,13 @@ def _tokenizer(settings: params.Text, study: Path, lines: Sequence[str]) -> "Tok
     """The tokenizer that the settings name, or one trained on the lines."""
     import tokenizers
 
-    name, trained = settings.tokenizer, settings.vocabulary is not None
-    path = None if trained else _local("tokenizer", name, study)
+    name, vocabulary = settings.tokenizer, settings.vocabulary
+    path = None if vocabulary else _local("tokenizer", name, study)
     try:
-        if trained:
+        if vocabulary:
             tokenizer = _byte_level(tokenizers.models.BPE())
             trainer = tokenizers.trainers.BpeTrainer(
-                vocab_size=settings.vocabulary,
+                vocab_size=vocabulary,
                 min_frequency=2,
                 initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
                 show_progress=False,

@@ -1,0 +1,76 @@
+"""Imports point one way, and the library needs no orchestration and no plotting to be imported."""
+
+import ast
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+# what comes later may import what comes earlier
+LAYERS = [
+    "storage",
+    "params",
+    "seeds",
+    "noise",
+    "tasks",
+    "networks",
+    "engine",
+    "runs",
+    "compare",
+    "attribute",
+    "golden",
+    "ensemble",
+    "predict",
+    "sequential",
+    "checkpoint",
+    "report",
+    "stages",
+    "cli",
+    "__main__",
+]
+FOREIGN = ("prefect", "dvc", "datasets", "altair", "vl_convert", "jinja2", "flows")
+
+
+def imported(file_text: str) -> set[str]:
+    """Modules of infinito that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(file_text)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "infinito":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("infinito.")}
+    return found
+
+
+def test_imports_point_down_the_list_only() -> None:
+    for file in (ROOT / "infinito").rglob("*.py"):
+        name = file.relative_to(ROOT / "infinito").parts[0].removesuffix(".py")
+        if name == "__init__":
+            continue
+        assert name in LAYERS, f"{name} has no place in the order"
+        above = {other for other in imported(file.read_text()) if LAYERS.index(other) > LAYERS.index(name)}
+        assert not above, f"{file.name} imports {above}, which come later"
+
+
+def test_the_library_imports_without_orchestration_and_plotting() -> None:
+    program = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {FOREIGN!r}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import infinito.cli, infinito.stages, infinito.report, infinito.predict, infinito.sequential
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_the_engine_says_vmap() -> None:
+    users = [
+        file.name
+        for file in (ROOT / "infinito").rglob("*.py")
+        if "import" in file.read_text() and "vmap(" in file.read_text()
+    ]
+    assert users == ["engine.py"]
