@@ -26,7 +26,8 @@ tags: [infinito, {network}]
 | study | {study} |
 | network | {network}, {parameters:,} parameters |
 | init seed / data seed | {init_seed} / {data_seed} |
-| test loss of these weights | {test_loss:.6f} nats per token, 95 % interval over {examples} test examples {low:.6f} to {high:.6f} |
+| test loss of these weights | {test_loss:.6f} nats per token |
+| its 95 % interval over {examples} test examples | {low:.6f} to {high:.6f} |
 | validation loss | {val_loss:.6f} nats per token |
 | accuracy on scored tokens | {accuracy:.4f} |
 | protocol registered before the confirmation runs | sha256 {protocol} |

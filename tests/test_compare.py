@@ -216,7 +216,7 @@ def test_verdict(mean, p, p_equivalence, n, expected):
         (CANDIDATE, BASELINE, 0.001, "BETTER", ["is better, by at least the 0.001", "0.0174", "p = 0.012", "7 of 10"]),
         (CANDIDATE, BASELINE, 0.006, "BETTER", ["though not surely by at least the 0.006"]),
         (BASELINE, CANDIDATE, 0.001, "WORSE", ["is worse, by at least the 0.001", "higher", "3 of 10"]),
-        (CANDIDATE, BASELINE, 0.03, "EQUIVALENT", ["Different but negligible", "+-0.03", "0.00718", "0.0276"]),
+        (CANDIDATE, BASELINE, 0.03, "EQUIVALENT", ["Different but negligible", "±0.03", "0.00718", "0.0276"]),
         (BASELINE, BASELINE, 0.03, "EQUIVALENT", ["Equivalent", "identical: check that the seeds"]),
         (CANDIDATE[:9], BASELINE[:9], 0.001, "INCONCLUSIVE", ["9 pairs are too few", "run 1 more"]),
         (CANDIDATE[:2], BASELINE[:2], 0.001, "INCONCLUSIVE", ["2 pairs are too few", "run 8 more"]),
