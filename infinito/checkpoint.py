@@ -54,7 +54,7 @@ network.load_state_dict(load_file("model.safetensors"))
 """
 
 
-def interval_over_examples(nats: np.ndarray, tokens: np.ndarray) -> dict[str, float | int]:
+def interval_over_examples(nats: np.ndarray, tokens: np.ndarray) -> dict[str, Any]:
     """Test loss of fixed weights with its 95 % interval over test examples; it says nothing about other seeds.
 
     A ratio estimate (nats over tokens) with the variance of its residuals (Cochran 1977, section 6.4).
@@ -108,7 +108,7 @@ def export(
             "train": study.params.train.model_dump(),
         },
     )
-    facts = {
+    facts: dict[str, Any] = {
         "run_id": str(row["run_id"]),
         "init_seed": int(row["init_seed"]),
         "data_seed": int(row["data_seed"]),

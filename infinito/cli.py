@@ -44,10 +44,11 @@ def verdict(
 ) -> None:
     """Print the verdict of a finished study."""
     results = load_study(study).results
-    compare, golden = read_json(results / "compare.json"), read_json(results / "golden.json")
+    compare = read_json(results / "compare.json")
     if json:
         sys.stdout.write((results / "compare.json").read_text(encoding="utf-8"))
         return
+    golden = read_json(results / "golden.json")
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"\n[bold]{compare['verdict']}[/bold]  {compare['sentence']}\n")
     table = Table("", "value", "95 % interval" if compare["alpha"] == 0.05 else "interval")

@@ -10,6 +10,7 @@ Shapes: S runs, P parameters of one run, B batch, T length, V vocabulary, N eval
 import copy
 import ctypes
 import functools
+import logging
 import math
 import os
 import shutil
@@ -27,6 +28,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
 from infinito.seeds import DrawFrom, noise_keys, torch_stream
 from infinito.tasks import IGNORE, Data, Split
+
+logger = logging.getLogger(__name__)
 
 PROBE = 256  # validation examples behind a point of a learning curve
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW, torch's defaults
@@ -121,20 +124,20 @@ def keep_freed_memory() -> None:
 
 
 class Objective(nn.Module):
-    """A network with its training loss; gives the loss and the buffers that the forward pass changed."""
+    """A network with its training loss; gives the objective, the plain loss and the state after the forward pass."""
 
     def __init__(self, network: nn.Module, state_names: Sequence[str]) -> None:
         super().__init__()
         self.network = network
         self.state_names = state_names
 
-    def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """inputs, targets: [B, T] -> (mean nats per scored token + penalty, changed buffers)."""
+    def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        """inputs, targets: [B, T] -> (loss + penalty, (loss in mean nats per scored token, state))."""
         with_penalty = getattr(self.network, "forward_with_penalty", None)
         logits, penalty = with_penalty(inputs) if with_penalty else (self.network(inputs), 0.0)
         loss = token_nats(logits, targets).sum() / (targets != IGNORE).sum()
-        buffers = dict(self.network.named_buffers())
-        return loss + penalty, {name: buffers[name] for name in self.state_names}
+        state = dict(self.network.named_buffers()) | dict(self.network.named_parameters())
+        return loss + penalty, (loss, {name: state[name] for name in self.state_names})
 
 
 class Program:
@@ -152,7 +155,7 @@ class Program:
             keep_freed_memory()
         with DrawFrom(torch_stream(0, "unused")):
             self.network = keyed(make()).to(self.device).train()
-        parameters = dict(self.network.named_parameters())
+        parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         self.names = list(parameters)
         self.shapes = [p.shape for p in parameters.values()]
         self.sizes = [p.numel() for p in parameters.values()]
@@ -160,14 +163,21 @@ class Program:
         self.keys = [f"network.{name}.key" for name in sites]
         self.rates = [f"network.{name}.rate" for name, m in sites.items() if isinstance(m, KeyedDropout)]
         drawn = {name.removeprefix("network.") for name in self.keys + self.rates}
-        self.state_names = [name for name, _ in self.network.named_buffers() if name not in drawn]
-        self.persistent = [n for n in self.network.state_dict() if n not in parameters]
+        frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]
+        self.state_names = frozen + [name for name, _ in self.network.named_buffers() if name not in drawn]
+        # a tied weight has several names in a state_dict, but only the first of them is a parameter
+        first = {id(p): name for name, p in self.network.named_parameters()}
+        saved = self.network.state_dict(keep_vars=True)
+        self.saved = {name: first.get(id(value), name) for name, value in saved.items()}
         self.objective = Objective(self.network, self.state_names)
         self.evaluator = copy.deepcopy(self.network).eval()
         self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
+        if compile and not self.compiled:
+            logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
         self.step: Callable[..., Any] = self._step
         if self.compiled:
-            # one C++ file for the whole step: a third of the compile time of a file per kernel
+            # one C++ file for the whole step: a third of the compile time of a file per kernel, and no need for helpers
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
             options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
             self.step = torch.compile(self._step, fullgraph=True, dynamic=False, options=options)
 
@@ -177,15 +187,15 @@ class Program:
         for seed in init_seeds:
             with DrawFrom(torch_stream(seed, "init")):
                 network = self.make()
-            rows.append(torch.cat([p.detach().reshape(-1) for p in network.parameters()]))
-            buffers.append(dict(network.named_buffers()))
+            rows.append(torch.cat([p.detach().reshape(-1) for p in network.parameters() if p.requires_grad]))
+            buffers.append({n: v.detach() for n, v in (*network.named_buffers(), *network.named_parameters())})
         state = {name: torch.stack([b[name] for b in buffers]).to(self.device) for name in self.state_names}
         return torch.stack(rows).to(self.device), state
 
     def state_dict(self, weights: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A copy of weights [S, P] and persistent buffers, [S, ...], on the CPU, named as the module's state_dict."""
-        named = self._named(weights) | {name: state[name] for name in self.persistent}
-        return {name: value.detach().clone().cpu() for name, value in named.items()}
+        named = self._named(weights) | state
+        return {name: named[source].detach().clone().cpu() for name, source in self.saved.items()}
 
     def _named(self, row: Tensor, prefix: str = "") -> dict[str, Tensor]:
         """The parameters in a flat row [..., P], by name."""
@@ -197,8 +207,8 @@ class Program:
 
     def _loss(
         self, row: Tensor, state: dict[str, Tensor], key: Tensor, rate: Tensor | None, inputs: Tensor, targets: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One run: row [P], key int32 [2], rate [] or None, inputs and targets [B, T] -> (loss, new state)."""
+    ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        """One run: row [P], key int32 [2], rate [] or None, inputs and targets [B, T]; gives what `Objective` gives."""
         values = self._named(row, "network.") | {f"network.{n}": v for n, v in state.items()}
         values |= dict.fromkeys(self.keys, key)
         if rate is not None:
@@ -227,7 +237,7 @@ class Program:
         weights, moments and state.
         """
         per_run = (0, 0, 0, None if rates is None else 0, 0, 0)
-        gradient, (losses, state) = vmap(grad_and_value(self._loss, has_aux=True), in_dims=per_run)(
+        gradient, (_, (losses, state)) = vmap(grad_and_value(self._loss, has_aux=True), in_dims=per_run)(
             weights, state, keys, rates, inputs, targets
         )
         norm = gradient.square().sum(1).sqrt()
@@ -283,7 +293,7 @@ def train(
         progress: called with the number of steps done, now and then.
 
     Raises:
-        ValueError: a per-run setting has another length than S.
+        ValueError: a per-run setting has another length than S; dropout rates for a network without dropout.
     """
     started = time.perf_counter()
     device, runs, steps = program.device, len(init_seeds), settings.steps
@@ -300,6 +310,8 @@ def train(
 
     rate, decay, clip = per_run("learning_rate"), per_run("weight_decay"), per_run("clip_norm")
     dropout = None if settings.dropout is None else per_run("dropout")
+    if dropout is not None and not program.rates:
+        raise ValueError("dropout: the network has no dropout of its own; build it with a rate above 0")
     order = torch.stack([data.order(seed, steps, settings.batch) for seed in data_seeds]).to(device)  # [S, steps, B]
     keys = torch.stack([noise_keys(seed, steps) for seed in noise_seeds]).to(device)  # [S, steps, 2]
     factor = torch.tensor([learning_rate(t, steps, settings.warmup, settings.schedule) for t in range(steps)])
@@ -377,6 +389,9 @@ def predict(make: Callable[[], nn.Module], weights: dict[str, Tensor], split: Sp
             f"checkpoint does not fit the network: {first} is {found.get(first, 'missing')}, "
             f"the network wants {wanted.get(first, 'no such name')}"
         )
+
+    unique = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+    weights = {name: value for name, value in weights.items() if name in unique}  # a tied weight once
 
     def scores(state: dict[str, Any], inputs: Tensor, targets: Tensor) -> Tensor:
         return -token_nats(functional_call(network, state, (inputs,)), targets)

@@ -73,7 +73,7 @@ def blup_gain(y: ArrayLike) -> Array:
 def james_stein_gain(y: ArrayLike) -> Array:
     """`naive_gain` by the positive-part James-Stein estimator (Efron & Morris 1973): shrinks less than BLUP."""
     ms = mean_squares(y)
-    less = (ms.shape[0] - 3) / (ms.shape[0] - 1)
+    less = max(ms.shape[0] - 3, 0) / (ms.shape[0] - 1)
     noise = np.where(ms.init > 0, ms.interaction / np.where(ms.init > 0, ms.init, 1.0), 1.0)
     return np.maximum(1 - less * noise, 0.0)[..., None] * naive_gain(y)
 

@@ -15,15 +15,20 @@ import torch
 from torch import Tensor, nn
 
 
+def _signed(word: int) -> int:
+    """The 32 low bits of a number, as int32 reads them."""
+    return (word + 2**31) % 2**32 - 2**31
+
+
 def _bits(key: Tensor, site: int, shape: torch.Size) -> Tensor:
     """As `bits`, but only the upper 16 bits are well mixed: enough to toss a coin."""
-    # The first word and the site choose where the counter starts, the second enters between the two rounds, so that
-    # streams whose counters overlap still differ. torch has no logical shift for int32: the mask drops the sign copies.
-    # The site enters by xor: compiled code was seen to round large constants of an addition to 24 bits.
-    start = key[0] ^ ((site * 0x1E3779B1 + 2**31) % 2**32 - 2**31)
+    # The first word chooses where the counter starts, the second enters between the two rounds, and the site changes
+    # both, so that streams whose counters overlap still differ. It enters by xor: compiled code was seen to round large
+    # constants of an addition to 24 bits. torch has no logical shift for int32: the mask drops the copies of the sign.
+    start = key[0] ^ _signed(site * 0x1E3779B1)
     x = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device).view(shape)
     x = (x + start) * 0x7FEB352D
-    return (x ^ ((x >> 15) & 0x1FFFF) ^ key[1]) * -0x7B935975  # 0x846CA68B as a signed number
+    return (x ^ ((x >> 15) & 0x1FFFF) ^ (key[1] ^ _signed(site * 0x3C6EF372))) * _signed(0x846CA68B)
 
 
 def bits(key: Tensor, site: int, shape: torch.Size) -> Tensor:
@@ -99,7 +104,8 @@ class KeyedDropout(nn.Module):
 def keyed(network: nn.Module) -> nn.Module:
     """Replace, in place, every `nn.Dropout` and `GaussianNoise` of `network` by its keyed version; sites in order.
 
-    Dropout that can never fire (rate 0) becomes the identity. Returns the same network.
+    Dropout that can never fire (rate 0) becomes the identity. A module that is called several times in one forward pass
+    draws the same each time: give each call a module of its own. Returns the same network.
     """
     site = 0
     for parent in list(network.modules()):

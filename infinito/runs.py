@@ -39,6 +39,7 @@ from infinito.storage import (
     write_weights,
 )
 
+SCHEMA = "infinito/stack/1"  # of the files of a stack
 PACKAGES = ("infinito", "torch", "numpy", "scipy", "pandas", "pyarrow", "safetensors", "pydantic", "transformers")
 
 
@@ -65,6 +66,7 @@ class StackJob:
     runs: tuple[Run, ...]
     number: int
     scratch: Path
+    protocol: str | None = None  # hash of what was registered before these runs; recorded with them
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
 
     @property
@@ -93,8 +95,9 @@ class StackJob:
     def stack_id(self) -> str:
         """Names the finished stack in the scratch folder: identity of its runs plus all that may change their bits."""
         key = {
-            "runs": [self.run_id(run) for run in self.runs],
-            "designs": [run.design for run in self.runs],
+            "schema": SCHEMA,
+            "study": self.study,
+            "runs": [[run.arm, run.design, self.run_id(run)] for run in self.runs],
             "width": self.train.stack,
             "curve_every": self.train.curve_every,
             "code": code_sha256(self.arm.network),
@@ -139,17 +142,38 @@ def network_maker(arm: params.Arm, trunk: params.Trunk, data: tasks.Data) -> Cal
     """What makes the network of an arm for a task.
 
     Raises:
-        ValueError: unknown or unimportable network, or settings that it doesn't take.
+        ValueError: unknown or unimportable network, settings that it doesn't take or may not set, a failing forward
+            pass, or logits of another shape than [batch, length, vocabulary].
     """
-    settings = trunk.model_dump() | {"vocabulary": data.vocabulary, "length": data.length, "causal": data.causal}
-    make = functools.partial(networks.build, arm.network, **(settings | arm.settings))
-    with seeds.DrawFrom(seeds.torch_stream(0, "unused")):
-        make()  # the first error is better here than in a worker process
+    given: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": data.causal}
+    for name in given.keys() & arm.settings.keys():
+        raise ValueError(
+            f"network: {arm.network!r}: settings.{name}: found {arm.settings[name]!r}; the task decides it"
+        )
+    make = functools.partial(networks.build, arm.network, **(trunk.model_dump() | given | arm.settings))
+    # the first error is better here than in a worker process
+    with seeds.DrawFrom(seeds.torch_stream(0, "unused")), torch.no_grad():
+        try:
+            logits = make().eval()(data.validation.inputs[:2].cpu())
+        except ValueError:
+            raise
+        except Exception as error:  # a user's network may raise anything
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"network: {arm.network!r} fails on the task: {type(error).__name__}: {reason}") from error
+    expected = (*data.validation.inputs[:2].shape, data.vocabulary)
+    if getattr(logits, "shape", None) != expected:
+        raise ValueError(f"network: {arm.network!r} gives {getattr(logits, 'shape', type(logits))}, not {expected}")
     return make
 
 
-def plan(study: params.Study, data: tasks.Data, wanted: Iterable[Run]) -> list[StackJob]:
+def plan(study: params.Study, data: tasks.Data, wanted: Iterable[Run], protocol: str | None = None) -> list[StackJob]:
     """Group runs into stacks, per arm and design, in the given order; arms take turns.
+
+    Args:
+        study: whose params say how to train.
+        data: the prepared task.
+        wanted: the runs.
+        protocol: hash of the protocol that was registered for these runs, to be recorded with those trained now.
 
     Raises:
         ValueError: see `network_maker`.
@@ -173,6 +197,7 @@ def plan(study: params.Study, data: tasks.Data, wanted: Iterable[Run]) -> list[S
                     runs=tuple(runs[start : start + train.stack]),
                     number=number,
                     scratch=study.scratch.resolve(),
+                    protocol=protocol,
                 )
             )
     return sorted(jobs, key=lambda job: job.number)  # neighbours differ in arm: two workers compile side by side
@@ -253,8 +278,12 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
             "val_loss": scored(trained.validation.loss, lane),
             "test_loss": scored(trained.test.loss, lane),
             "last_batch_loss": scored(trained.last_batch_loss, lane),
-            "accuracy": float(trained.test.correct[lane].sum() / trained.test.tokens.sum()),
-            "exact": float((trained.test.correct[lane] == trained.test.tokens).mean()),
+            "accuracy": 0.0
+            if trained.diverged[lane]
+            else float(trained.test.correct[lane].sum() / trained.test.tokens.sum()),
+            "exact": 0.0
+            if trained.diverged[lane]
+            else float((trained.test.correct[lane] == trained.test.tokens).mean()),
             "diverged": bool(trained.diverged[lane]),
             "wall_seconds": trained.wall_seconds / n,
             "weights_sha256": _weights_sha256(final, lane),
@@ -289,7 +318,8 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
     write_weights(folder / "initial.safetensors", {name: tensor[:n] for name, tensor in trained.initial.items()})
     write_weights(folder / "final.safetensors", final)
     record = {
-        "schema": "infinito/stack/1",
+        "schema": SCHEMA,
+        "protocol_sha256": job.protocol,
         "name": job.name,
         "runs": ids,
         "arm": job.arm.model_dump(),
@@ -313,7 +343,10 @@ def provenance(job: StackJob) -> dict[str, Any]:
     """Code, versions, hardware and time behind a stack."""
 
     def git(*arguments: str) -> str | None:
-        done = subprocess.run(["git", *arguments], cwd=job.scratch.parent.parent, capture_output=True, text=True)
+        try:
+            done = subprocess.run(["git", *arguments], cwd=job.scratch.parent.parent, capture_output=True, text=True)
+        except OSError:  # no git here
+            return None
         return done.stdout if done.returncode == 0 else None
 
     revision, difference = (
@@ -326,7 +359,7 @@ def provenance(job: StackJob) -> dict[str, Any]:
         "git_diff_sha256": sha256(difference) if difference else None,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "device": device_class(job.device),
-        "processor": _processor(),
+        "processor": processor(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -338,7 +371,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the machine says its processor is."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -374,6 +408,9 @@ class RunTable:
         """Raises ValueError if the table is missing, corrupt, or holds a run twice."""
         table = read_table(folder / "runs.parquet").to_pandas()
         key = ["arm", "design", "init_seed", "data_seed", "rep"]
+        missing = {*key, "run_id", "stack_id", "lane", "val_loss", "test_loss"} - {*table.columns}
+        if missing:
+            raise ValueError(f"{folder / 'runs.parquet'}: not a run table: column {min(missing)} is missing")
         if table.duplicated(key).any():
             twice = table[table.duplicated(key)].iloc[0]
             raise ValueError(f"{folder / 'runs.parquet'}: run {twice['run_id']} occurs twice")

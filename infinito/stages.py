@@ -58,7 +58,10 @@ def compare(study: Study, fan_out: FanOut) -> None:
             "schema": "infinito/compare/1",
             "study": study.params.study,
             "metric": "test loss, nats per token, at the last step",
-            "networks": {"candidate": candidate_name(study), "baseline": study.params.train.baseline.network},
+            "networks": {
+                "candidate": study.params.train.candidate.network,
+                "baseline": study.params.train.baseline.network,
+            },
             **result,
             "alpha": settings.alpha,
             "diverged": {
@@ -72,10 +75,6 @@ def compare(study: Study, fan_out: FanOut) -> None:
     )
 
 
-def candidate_name(study: Study) -> str:
-    return study.params.train.candidate.network
-
-
 def _scores(study: Study, candidate: pd.DataFrame, baseline: pd.DataFrame, alpha: float) -> dict[str, Any]:
     """Other faces of the same runs, per arm: accuracy, and for text the perplexities of the mean loss."""
     splits = read_json(study.data / "manifest.json")["splits"]
@@ -84,7 +83,7 @@ def _scores(study: Study, candidate: pd.DataFrame, baseline: pd.DataFrame, alpha
         names = ["accuracy"] if splits["test"].get("words") else ["accuracy", "exact"]  # exact: all of a word right
         shares = {name: comparison.mean_estimate(frame[name], alpha) for name in names}
         scores[arm] = {
-            name: share | {key: min(max(share[key], 0.0), 1.0) for key in ("ci_low", "ci_high")}
+            name: share | {key: float(np.clip(share[key] or 0.0, 0.0, 1.0)) for key in ("ci_low", "ci_high")}
             for name, share in shares.items()
         }
         for split, column in (("validation", "val_loss"), ("test", "test_loss")):
@@ -107,6 +106,10 @@ def _evaluation_noise(
     table: RunTable, candidate: pd.DataFrame, baseline: pd.DataFrame, difference: np.ndarray
 ) -> dict[str, float | None]:
     """Is the test set large enough? Standard error of a pair's difference over examples, against its SD over seeds."""
+    finite = ~(candidate["diverged"] | baseline["diverged"]).to_numpy()  # a diverged run has no loss per example
+    candidate, baseline, difference = candidate[finite], baseline[finite], difference[finite]
+    if len(difference) < 2:
+        return {"standard_error": None, "sd_over_seeds": None, "ratio": None}
     nats, tokens = table.items([*candidate["run_id"], *baseline["run_id"]])
     per_example = nats[len(candidate) :] - nats[: len(candidate)]  # [pairs, examples], summed over an example's tokens
     residual = per_example - difference[:, None] * tokens  # a ratio estimate: nats over tokens
@@ -167,7 +170,7 @@ def golden(study: Study, fan_out: FanOut) -> None:
         for data_seed, inits in zip(data_seeds, control_inits, strict=True)
         for init_seed in inits
     ]
-    folders = fan_out(runs.plan(study, data, wanted))
+    folders = fan_out(runs.plan(study, data, wanted, protocol=registered))
     with replacing(study.golden) as temporary:
         runs.collect(folders, temporary / "confirmation")
         confirmation = RunTable.load(temporary / "confirmation")
@@ -181,7 +184,9 @@ def golden(study: Study, fan_out: FanOut) -> None:
             control_inits=control_inits,
             selection_inits=init_seeds,
             selection_data_seeds=sorted({int(x) for x in grid_runs["data_seed"]}),
-            registered=read_json(study.results / "golden_protocol.json")["sha256"] == registered,
+            # runs of an earlier protocol that are used again were not registered under this one
+            registered={confirmation.record(s)["protocol_sha256"] for s in confirmation.table["stack_id"]}
+            == {registered},
             margin=settings.margin,
             margin_useful=settings.useful,
             alpha=settings.alpha,
@@ -198,7 +203,9 @@ def golden(study: Study, fan_out: FanOut) -> None:
                 - golden_runs["test_loss"].to_numpy()
             ).tolist(),
         }
-        best = golden_runs.nsmallest(1, "val_loss")
+        best = golden_runs[~golden_runs["diverged"]].nsmallest(1, "val_loss")
+        if best.empty:
+            raise ValueError(f"init seed {chosen}: every confirmation run diverged, so there is no model to keep")
         result["checkpoint"] = checkpoint.export(study, confirmation, best, result, data, temporary)
     write_json(study.results / "golden.json", result)
 
@@ -209,13 +216,19 @@ def ensemble(study: Study, fan_out: FanOut) -> None:
     result: dict[str, Any] = {"schema": "infinito/ensemble/1", "study": settings.study}
     for arm, members in zip(ARMS, table.pairs(), strict=True):
         members = members[~members["diverged"]]
+        sizes = [size for size in settings.ensemble.sizes if size <= len(members)]
+        if not sizes:
+            raise ValueError(
+                f"{study.runs / 'runs.parquet'}: only {len(members)} of {settings.train.pairs} runs of the {arm} "
+                "did not diverge; allowed: at least as many as the smallest of ensemble.sizes"
+            )
         make = runs.network_maker(getattr(settings.train, arm), settings.train.trunk, data)
         log_probability = engine.predict(make, table.weights(members), data.test)
         scored = (data.test.targets != tasks.IGNORE).flatten()
         result[arm] = ensembles.ensemble_curve(
             log_probability.flatten(1)[:, scored].numpy(),
             members["val_loss"].to_numpy(),
-            settings.ensemble.sizes,
+            sizes,
             alpha=settings.compare.alpha,
         ) | {"members": len(members), "diverged_left_out": int(settings.train.pairs - len(members))}
     write_json(study.results / "ensemble.json", result)

@@ -64,11 +64,11 @@ def train_one(
             logits, penalty = network.forward_with_penalty(inputs)
         else:
             logits = network(inputs)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE) + penalty
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
         optimiser.zero_grad()
-        loss.backward()
+        (loss + penalty).backward()
         for parameter in network.parameters():
-            if parameter.grad is None:  # a parameter that nothing uses still decays
+            if parameter.requires_grad and parameter.grad is None:  # a parameter that nothing uses still decays
                 parameter.grad = torch.zeros_like(parameter)
         nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
         optimiser.step()

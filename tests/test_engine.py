@@ -2,6 +2,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,17 @@ class Recurrent(nn.Module):
         return self.head(self.drop(torch.stack(states, 1)))
 
 
-NETWORKS = ["transformer", "infinito_v52", "tests.test_engine:Recurrent"]
+class Tied(Recurrent):
+    """A network whose output weights are its embedding, and with a layer that is not trained."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.head = nn.Linear(settings["width"], settings["vocabulary"], bias=False)
+        self.head.weight = self.embedding.weight
+        self.mix.weight.requires_grad_(False)
+
+
+NETWORKS = ["transformer", "infinito_v52", "tests.test_engine:Recurrent", "tests.test_engine:Tied"]
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +209,40 @@ def test_predict_gives_what_evaluate_scored(data: tasks.Data) -> None:
     stack = engine.train(engine.Program(make, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
     log_probability = engine.predict(make, stack.final, data.test)
     np.testing.assert_allclose(-log_probability.sum(-1).numpy(), stack.test.nats, rtol=1e-5, atol=1e-6)
+
+
+def test_tied_weights_stay_tied_and_frozen_ones_stay_put(data: tasks.Data) -> None:
+    make = maker("tests.test_engine:Tied", data)
+    stack = engine.train(engine.Program(make, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
+    assert torch.equal(stack.final["head.weight"], stack.final["embedding.weight"])
+    assert torch.equal(stack.final["mix.weight"], stack.initial["mix.weight"])
+    assert not torch.equal(stack.final["head.weight"], stack.initial["head.weight"])
+    log_probability = engine.predict(make, stack.final, data.test)
+    np.testing.assert_allclose(-log_probability.sum(-1).numpy(), stack.test.nats, rtol=1e-5, atol=1e-6)
+
+
+def test_the_recorded_loss_is_without_penalty(data: tasks.Data) -> None:
+    one, losses = dataclasses.replace(SETTINGS, steps=1, warmup=0), []
+    for penalty in (0.0, 5.0):
+        make = maker("infinito_v52", data, lambda_phi=penalty)
+        stack = engine.train(engine.Program(make, compile=False), data, one, [1], [1], [1])
+        losses.append(float(stack.last_batch_loss[0]))
+    assert losses[0] == losses[1]
+
+
+def test_a_dropout_rate_needs_a_network_with_dropout(data: tasks.Data) -> None:
+    program = engine.Program(maker("transformer", data, dropout=0.0), compile=False)
+    with pytest.raises(ValueError, match="dropout: the network has no dropout"):
+        engine.train(program, data, dataclasses.replace(SETTINGS, dropout=[0.1]), [1], [1], [1])
+
+
+def test_without_a_compiler_it_says_so_and_trains(
+    data: tasks.Data, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine, "compiler", lambda: None)
+    program = engine.Program(maker("transformer", data))
+    assert not program.compiled and caplog.text.count("no C++ compiler found") == 1
+    assert not engine.train(program, data, SETTINGS, [1], [1], [1]).diverged.any()
 
 
 def test_a_checkpoint_of_another_shape_is_refused(data: tasks.Data) -> None:

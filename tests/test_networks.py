@@ -9,6 +9,7 @@ from torch.func import functional_call
 
 from infinito.networks import NETWORKS, build, load_v52
 from infinito.networks.infinito_v52 import COMPONENTS, IITGuidedMemory, InfinitoV52
+from infinito.noise import KeyedGaussianNoise, keyed
 
 SETTINGS = {"vocabulary": 11, "width": 16, "layers": 2, "heads": 2, "length": 12, "causal": False, "dropout": 0.1}
 ORIGINAL = Path(os.environ.get("INFINITO_DATA", "no-such-folder")) / "infinito-v5.2"
@@ -164,3 +165,11 @@ def test_delta_phi_objective_by_hand() -> None:
     torch.testing.assert_close(penalty.detach(), expected)
     assert torch.equal(logits, network(inputs))
     assert float(InfinitoV52(**SETTINGS).forward_with_penalty(inputs)[1].detach()) == 0
+
+
+def test_every_layer_explores_with_its_own_noise() -> None:
+    network = keyed(InfinitoV52(**SETTINGS)).train()
+    sites = [m for m in network.modules() if isinstance(m, KeyedGaussianNoise)]
+    assert len(sites) == 2
+    a, b = (m(torch.zeros(64, 12, 16)).flatten() for m in sites)
+    assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 4 / len(a) ** 0.5

@@ -35,7 +35,7 @@ def test_bits_are_the_published_integers_in_plain_arithmetic() -> None:
     words = [int(k) & mask for k in KEYS[2]]
     for index, got in enumerate(bits(KEYS[2], site, torch.Size([50])).tolist()):
         x = (index + (words[0] ^ (site * 0x1E3779B1 & mask))) * 0x7FEB352D & mask
-        x = (x ^ x >> 15 ^ words[1]) * 0x846CA68B & mask
+        x = (x ^ x >> 15 ^ words[1] ^ (site * 0x3C6EF372 & mask)) * 0x846CA68B & mask
         assert got & mask == x ^ x >> 16
 
 

@@ -34,7 +34,8 @@ def resolve(name: str) -> type[nn.Module]:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except Exception as error:  # importing runs foreign code, which may raise anything
-        raise ValueError(f"network: {name!r} can't be imported: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"network: {name!r} can't be imported: {type(error).__name__}: {reason}") from error
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise ValueError(f"network: {name!r} is a {type(found).__name__}; it must be a torch.nn.Module class")
     return found
@@ -57,8 +58,9 @@ def build(name: str, **settings: Any) -> nn.Module:
         raise ValueError(f"network: {name!r} does not fit its settings {sorted(settings)}: {error}") from error
     try:
         return network(**settings)
-    except ValueError as error:
-        raise ValueError(f"network: {name!r}: {error}") from error
+    except Exception as error:  # a user's constructor may raise anything
+        reason = " ".join(str(error).split())
+        raise ValueError(f"network: {name!r} refuses its settings: {type(error).__name__}: {reason}") from error
 
 
 def load_v52(path: str | Path) -> InfinitoV52:

@@ -23,15 +23,15 @@ LARGEST_PHI = 10.0
 
 
 class StochasticExploration(nn.Module):
-    """h + N(0, 1) x learnable scale, in training only."""
+    """h + N(0, 1) x learnable scale, in training only; one scale for all layers, fresh noise in each."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: int) -> None:
         super().__init__()
         self.adaptive_scale = nn.Parameter(torch.tensor(0.1))
-        self.noise = GaussianNoise()
+        self.noise = nn.ModuleList(GaussianNoise() for _ in range(layers))
 
-    def forward(self, h: Tensor) -> Tensor:
-        return h + self.noise(h) * self.adaptive_scale if self.training else h
+    def forward(self, h: Tensor, layer: int) -> Tensor:
+        return h + self.noise[layer](h) * self.adaptive_scale if self.training else h
 
 
 class ImprovedIITMetrics(nn.Module):
@@ -189,7 +189,7 @@ class InfinitoV52(Transformer):
         )
         self.causal = causal
         self.lambda_phi = lambda_phi
-        self.explorer = StochasticExploration()
+        self.explorer = StochasticExploration(layers)
         self.iit_metrics = ImprovedIITMetrics(width)
         self.learnable_phi_weights = LearnablePhiWeights()
         self.memory = IITGuidedMemory(width, memory_slots, initial_threshold)
@@ -202,7 +202,7 @@ class InfinitoV52(Transformer):
         total: Tensor | float = 0.0
         for i in range(len(self.attention_layers)):
             h, weights = self.layer(h, i)
-            h = self.explorer(h)
+            h = self.explorer(h, i)
             total = total + weights
         assert isinstance(total, Tensor)
         return h, total / len(self.attention_layers)

@@ -120,7 +120,7 @@ STATUS_WORDS = {
 
 SOURCES = {
     "init": "initial weights",
-    "data": "data and their order",
+    "data": "data order and noise",
     "interaction": "their combination",
     "residual": "the rest",
     "interaction_and_residual": "their combination and the rest",

@@ -56,6 +56,8 @@ def load(folder: Path) -> Data:
         ValueError: a file is missing, corrupt, or not the one the manifest names.
     """
     manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or manifest.get("task") not in TASKS or "splits" not in manifest:
+        raise ValueError(f"{folder / 'manifest.json'}: not a manifest of prepared data; run the stage prepare again")
     for name, entry in manifest["splits"].items():
         file = folder / f"{name}.parquet"
         if not file.is_file():
