@@ -32,6 +32,16 @@ def test_stages_sections_and_parameters_have_the_same_names(folder: Path) -> Non
                 assert path.exists(), dependency
 
 
+def test_every_file_of_a_package_that_a_stage_needs_is_a_dependency() -> None:
+    # listed one by one: a folder would bring its caches, which change by themselves
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage, package in (("prepare", "tasks"), ("train", "tasks"), ("train", "networks"), ("report", "report")):
+        files = {
+            f"infinito/{package}/{file.name}" for file in (ROOT / "infinito" / package).iterdir() if file.is_file()
+        }
+        assert files <= set(stages[stage]["deps"])
+
+
 def test_the_pipelines_of_all_studies_are_the_same() -> None:
     def stages(folder: Path) -> dict[str, Any]:
         text = (folder / "dvc.yaml").read_text().replace("../../", "")
