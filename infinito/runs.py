@@ -8,6 +8,7 @@ was, and nothing else is ever reused.
 import functools
 import hashlib
 import inspect
+import logging
 import math
 import os
 import platform
@@ -38,6 +39,8 @@ from infinito.storage import (
     write_table,
     write_weights,
 )
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = "infinito/stack/1"  # of the files of a stack
 PACKAGES = ("infinito", "torch", "numpy", "scipy", "pandas", "pyarrow", "safetensors", "pydantic", "transformers")
@@ -178,6 +181,8 @@ def plan(study: params.Study, data: tasks.Data, wanted: Iterable[Run], protocol:
     Raises:
         ValueError: see `network_maker`.
     """
+    if not torch.cuda.is_available() and engine.compiler() is None:
+        logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
     train = study.params.train
     arms = {"candidate": train.candidate, "baseline": train.baseline}
     groups: dict[tuple[str, str], list[Run]] = {}

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from infinito import runs, tasks
+from infinito import engine, runs, tasks
 from infinito.params import load_study
 from infinito.runs import Run, RunTable
 from infinito.stages import STAGES
@@ -64,6 +64,16 @@ def test_identity_is_the_run_alone(write_study: Callable[..., Path]) -> None:
     assert len(ids) == 6
     same = job.train.model_copy(update={"pairs": 99, "stack": 2})
     assert dataclasses.replace(job, train=same).run_id(job.runs[0]) == job.run_id(job.runs[0])
+
+
+def test_without_a_compiler_a_study_says_so_in_one_line(
+    write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, data = prepared(write_study())
+    monkeypatch.setattr(engine, "compiler", lambda: None)
+    monkeypatch.delenv("INFINITO_COMPILE")
+    in_process(runs.plan(study, data, [Run(arm, "pairs", 1, 1) for arm in ("candidate", "baseline")]))
+    assert [record.getMessage()[:24] for record in caplog.records] == ["no C++ compiler found (g"]
 
 
 def test_a_finished_stack_is_not_trained_again(write_study: Callable[..., Path]) -> None:
