@@ -8,6 +8,7 @@ which draws faster; the ratio that counts is against the faster of the two.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import multiprocessing
@@ -66,22 +67,37 @@ def program(network: str, folder: Path) -> tuple[engine.Program, tasks.Data]:
     return engine.Program(maker(network, data)), data
 
 
-def stack(job: tuple[str, Path, list[int], int]) -> tuple[float, float]:
-    """Train one stack in this process; the times at which its steps began (after the first) and ended."""
+class Compiled(Exception):
+    """Enough steps for a warm-up."""
+
+
+def warm(job: tuple[str, Path, list[int], int]) -> None:
+    """Compile what a stack needs in this process: its own first ten steps, since the number of steps shapes tensors."""
+
+    def stop(_: int) -> None:
+        raise Compiled
+
+    with contextlib.suppress(Compiled):
+        train(job, stop)
+
+
+def stack(job: tuple[str, Path, list[int], int]) -> None:
+    """Train one stack in this process."""
+    train(job, lambda _: None)
+
+
+def train(job: tuple[str, Path, list[int], int], progress: Callable[[int], None]) -> None:
     torch.set_num_threads(1)
     network, folder, seeds, steps = job
     prepared, data = program(network, folder)
-    times: list[float] = []
-    engine.train(prepared, data, settings(steps), seeds, seeds, seeds, progress=lambda _: times.append(time.time()))
-    return times[0], times[-1]
+    engine.train(prepared, data, settings(steps), seeds, seeds, seeds, progress=progress)
 
 
 def measure_engine(folder: Path, runs: int, steps: int, width: int, workers: int) -> tuple[float, float]:
     """Model-steps per second over all processes, and the seconds before them (starting, compiling)."""
     began = time.time()
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        warm = [(network, folder, list(range(width)), 10) for network in NETWORKS for _ in range(workers)]
-        _compile(pool, warm)
+        _compile(pool, [(network, folder, list(range(width)), steps) for network in NETWORKS for _ in range(workers)])
         ready = time.time()
         per_arm = runs // 2
         # as in a study a short stack is filled up, so that nothing is compiled again; what fills it is not counted
@@ -95,10 +111,10 @@ def measure_engine(folder: Path, runs: int, steps: int, width: int, workers: int
     return 2 * per_arm * steps / seconds, ready - began
 
 
-def _compile(pool: Pool, warm: list[tuple[str, Path, list[int], int]]) -> None:
-    """Let every worker compile both programs; a worker may take two jobs of one kind, so it is asked until all have."""
+def _compile(pool: Pool, jobs: list[tuple[str, Path, list[int], int]]) -> None:
+    """Let every worker compile both programs; a worker may take two jobs of one kind, so they are handed out thrice."""
     for _ in range(3):
-        pool.map(stack, warm, chunksize=1)
+        pool.map(warm, jobs, chunksize=1)
 
 
 def measure_reference(folder: Path, steps: int, keyed_noise: bool) -> float:
@@ -128,7 +144,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20, help="models to train, half of them of each arm (20)")
     parser.add_argument("--steps", type=int, default=300, help="steps of each (300)")
     parser.add_argument("--stack", type=int, default=5, help="runs trained together in one process (5)")
-    parser.add_argument("--reference-steps", type=int, default=150, help="steps of the plain loop (150)")
+    parser.add_argument("--reference-steps", type=int, default=300, help="steps of the plain loop (300)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     arguments = parser.parse_args()
     if arguments.runs < 2 or arguments.steps < 20 or arguments.stack < 1 or arguments.reference_steps < 1:
