@@ -255,10 +255,9 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
         [run.data_seed for run in padded],  # noise has its own stream, by default of the data seed
         progress=lambda steps: progress(steps * len(job.runs)),
     )
-    if not (folder / "stack.json").is_file():  # another process may have finished the same stack meanwhile
-        with replacing(folder) as temporary:
-            temporary.mkdir()
-            _save(job, trained, data, temporary)
+    with replacing(folder, first_wins=True) as temporary:  # another process may be finishing the same stack
+        temporary.mkdir()
+        _save(job, trained, data, temporary)
     return folder
 
 

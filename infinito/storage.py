@@ -4,13 +4,15 @@ Everything is written under a temporary name beside its place and then renamed, 
 file, or none, but never half of one.
 """
 
+import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,28 @@ from torch import Tensor
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well, and vanishes otherwise."""
+def replacing(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
+    """A temporary name beside `path` that takes its place when the block ends well, and vanishes otherwise.
+
+    Several processes may write the same path at once, and none of them fails: the last one to end wins, or with
+    `first_wins` the first one, for a folder whose name says what is in it and that others may be reading already.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary / path.name
-        if path.is_dir():
-            # a folder can't be replaced in one step: the old one steps aside first
-            os.replace(path, temporary / f"{path.name}.old")
-        os.replace(temporary / path.name, path)
+        for attempt in itertools.count():
+            try:
+                os.replace(temporary / path.name, path)
+                break
+            except OSError as error:
+                # a folder can't be replaced in one step: the old one steps aside first
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            if first_wins:
+                break
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(path, temporary / f"{path.name}.{attempt}")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

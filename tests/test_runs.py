@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from infinito import engine, runs, tasks
 from infinito.params import load_study
 from infinito.runs import Run, RunTable
 from infinito.stages import STAGES
-from infinito.storage import read_json, read_table, write_table
+from infinito.storage import read_json, read_table, replacing, write_table
 from tests.conftest import ROOT, in_process
 
 
@@ -216,6 +217,23 @@ def test_two_processes_may_finish_the_same_stack(write_study: Callable[..., Path
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     assert len(RunTable.load(folder / "models/runs").table) == 38
     assert not [path for path in (folder / ".infinito/scratch").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("first_wins", [False, True])
+def test_many_writers_of_one_folder_all_succeed_and_leave_one_whole_folder(tmp_path: Path, first_wins: bool) -> None:
+    target = tmp_path / "folder"
+
+    def write(writer: int) -> None:
+        for _ in range(50):
+            with replacing(target, first_wins=first_wins) as temporary:
+                temporary.mkdir()
+                for name in "ab":
+                    (temporary / name).write_text(str(writer))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(write, range(8)))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (target / "a").read_text() == (target / "b").read_text()
 
 
 def test_a_full_disk_leaves_nothing_half_written(finished_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
