@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from infinito import attribute, compare, ensemble, golden, predict, sequential
-from infinito.compare import Array
+from infinito import attribute, ensemble, golden, paired, predict, sequential
+from infinito.compare import Family, compare, family
+from infinito.paired import Array
 
 REPEATS = 2000
 MANY = 20_000
@@ -84,7 +85,7 @@ def covers(low: Array, high: Array, truth: float) -> float:
 @check
 def c1(rng: np.random.Generator) -> Iterator[Row]:
     for n in (10, 20):
-        p = compare.paired_t(rng.standard_normal((REPEATS, n))).p
+        p = paired.paired_t(rng.standard_normal((REPEATS, n))).p
         yield Row("C1", f"paired t, no effect, n={n}: rejects", *TYPE_1, share(p < ALPHA))
 
 
@@ -93,9 +94,9 @@ def c2(rng: np.random.Generator) -> Iterator[Row]:
     for n in (5, 10, 20, 30):
         allowed = (0.0, 0.0) if n == 5 else TYPE_1
         d = rng.standard_normal((REPEATS, n))
-        flips = np.concatenate([compare.sign_flip(part, rng=rng) for part in np.split(d, 20)])
+        flips = np.concatenate([paired.sign_flip(part, rng=rng) for part in np.split(d, 20)])
         yield Row("C2", f"sign flip, no effect, n={n}: rejects", *allowed, share(flips < ALPHA))
-        ranks = np.array([compare.wilcoxon(x)[2] for x in d])
+        ranks = np.array([paired.wilcoxon(x)[2] for x in d])
         yield Row("C2", f"Wilcoxon, no effect, n={n}: rejects", *allowed, share(ranks < ALPHA))
 
 
@@ -119,16 +120,16 @@ def c4(rng: np.random.Generator) -> Iterator[Row]:
 @check
 def c5(rng: np.random.Generator) -> Iterator[Row]:
     y, _ = grids(rng, REPEATS, (10, 10, 1), (1, 1, 1, 0))
-    p = compare.paired_t(y.reshape(REPEATS, -1)).p
+    p = paired.paired_t(y.reshape(REPEATS, -1)).p
     yield Row("C5", "must fail: t-test over the cells of a 10x10 grid: rejects", 0.30, 1.0, share(p < ALPHA))
 
 
 @check
 def c6(rng: np.random.Generator) -> Iterator[Row]:
     for n in (10, 20, 30):
-        test = compare.paired_t(rng.standard_normal((REPEATS, n)))
+        test = paired.paired_t(rng.standard_normal((REPEATS, n)))
         yield Row("C6", f"t interval, n={n}: covers", *COVERAGE, covers(test.ci_low, test.ci_high, 0))
-    limits = [compare.bootstrap(x, rng=rng) for x in rng.standard_normal((REPEATS, 30))]
+    limits = [paired.bootstrap(x, rng=rng) for x in rng.standard_normal((REPEATS, 30))]
     inside = [limit["ci_low"] <= 0 <= limit["ci_high"] for limit in limits]
     yield Row("C6", "BCa interval, n=30: covers", 0.92, 0.97, share(inside))
 
@@ -190,7 +191,7 @@ def c8(rng: np.random.Generator) -> Iterator[Row]:
         yield Row("C8", f"golden rule, no lasting init effect, variances {truth}: confirms", 0.0, 0.05, rate)
         loss = y[..., 0]
         own = loss[np.arange(REPEATS), best]
-        test = compare.paired_t((loss.sum(1) - own) / 9 - own)
+        test = paired.paired_t((loss.sum(1) - own) / 9 - own)
         naive = share(stats.t.sf(test.t, test.df) < ALPHA)
         yield Row("C8", f"must fail: t-test on the selection data, variances {truth}: rejects", 0.20, 1.0, naive)
 
@@ -247,7 +248,7 @@ def c13(rng: np.random.Generator) -> Iterator[Row]:
 @check
 def c14(rng: np.random.Generator) -> Iterator[Row]:
     for n, eps in itertools.product((10, 20), (0.8, 1.0)):
-        p = compare.tost(rng.standard_normal((REPEATS, n)) + eps, eps).p
+        p = paired.tost(rng.standard_normal((REPEATS, n)) + eps, eps).p
         yield Row("C14", f"TOST at its boundary {eps} SD, n={n}: rejects", *TYPE_1, share(p < ALPHA))
 
 
@@ -261,14 +262,14 @@ def c15(rng: np.random.Generator) -> Iterator[Row]:
     for looks in ((8, 16, 24, 32), (10, 20, 30), (10, 20)):
         d = rng.standard_normal((REPEATS, looks[-1]))
         levels = zip(looks, sequential.obrien_fleming(looks), strict=True)
-        ever = np.any([compare.paired_t(d[:, :n]).p < level for n, level in levels], axis=0)
+        ever = np.any([paired.paired_t(d[:, :n]).p < level for n, level in levels], axis=0)
         yield Row("C15", f"O'Brien-Fleming looks {looks}, no effect: ever rejects", *TYPE_1, share(ever))
 
 
 @check
 def c16(rng: np.random.Generator) -> Iterator[Row]:
     d = rng.standard_normal((REPEATS, 50))
-    ever = np.any([compare.paired_t(d[:, :n]).p < ALPHA for n in range(5, 51)], axis=0)
+    ever = np.any([paired.paired_t(d[:, :n]).p < ALPHA for n in range(5, 51)], axis=0)
     yield Row("C16", "must fail: t-test after every pair 5..50, no effect: ever rejects", 0.15, 1.0, share(ever))
 
 
@@ -277,13 +278,13 @@ def c17(rng: np.random.Generator) -> Iterator[Row]:
     repeats, candidates, n = 1000, 5, 20
     losses = rng.standard_normal((repeats, candidates + 1, n))
     d = losses[:, :1] - losses[:, 1:]
-    p = compare.paired_t(d).p
+    p = paired.paired_t(d).p
     name = f"{candidates} candidates against one baseline, no effect: any rejected"
     gc.freeze()  # statsmodels collects garbage in every call, which takes as long as much is alive
-    holm = [row.min() < ALPHA and min(compare.adjust(list(row))) < ALPHA for row in p]  # Holm lowers no p-value
+    holm = [row.min() < ALPHA and min(paired.adjust(list(row))) < ALPHA for row in p]  # Holm lowers no p-value
     gc.unfreeze()
     yield Row("C17", f"Holm, {name}", 0.0, 0.065, share(holm))
-    yield Row("C17", f"max-t, {name}", 0.0, 0.065, share([compare.max_t(x, rng=rng).min() < ALPHA for x in d]))
+    yield Row("C17", f"max-t, {name}", 0.0, 0.065, share([paired.max_t(x, rng=rng).min() < ALPHA for x in d]))
     yield Row("C17", f"must fail: unadjusted, {name}", 0.12, 1.0, share(p.min(1) < ALPHA))
 
 
@@ -318,7 +319,7 @@ def members(rng: np.random.Generator, shape: tuple[int, ...], tokens: int = 20) 
 def c20(rng: np.random.Generator) -> Iterator[Row]:
     truth = {size: float(ensemble.ensemble_loss(members(rng, (MANY, size))).mean()) for size in (2, 3)}
 
-    def inside(x: compare.Estimate, size: int) -> bool:
+    def inside(x: paired.Estimate, size: int) -> bool:
         assert x["ci_low"] is not None and x["ci_high"] is not None
         return x["ci_low"] <= truth[size] <= x["ci_high"]
 
@@ -330,7 +331,7 @@ def c20(rng: np.random.Generator) -> Iterator[Row]:
     pairs = np.array(list(itertools.combinations(range(12), 2)))
     for x in members(rng, (REPEATS, 12)):
         hits.append(inside(ensemble.all_subsets_loss(x, 2), 2))
-        naive.append(inside(compare.mean_estimate(ensemble.ensemble_loss(x[pairs]).mean(-1)), 2))
+        naive.append(inside(paired.mean_estimate(ensemble.ensemble_loss(x[pairs]).mean(-1)), 2))
     yield Row("C20", "ensembles of 2, all subsets of 12, jackknife: covers", 0.88, 0.97, share(hits))
     yield Row("C20", "must fail: t interval over overlapping subsets of 12: covers", 0.0, 0.70, share(naive))
 
@@ -340,13 +341,55 @@ def c21(rng: np.random.Generator) -> Iterator[Row]:
     def better(pairs: int, effect: float) -> float:
         baseline, noise = rng.standard_normal((2, 500, pairs))
         losses = zip(baseline - effect + noise, baseline, strict=True)
-        return share(
-            [compare.compare(mine, other, smallest_effect=0.01)["verdict"] == "BETTER" for mine, other in losses]
-        )
+        return share([compare(mine, other, smallest_effect=0.01)["verdict"] == "BETTER" for mine, other in losses])
 
     yield Row("C21", "compare, equal arms, n=10: BETTER", 0.01, 0.06, better(10, 0.0))
-    pairs = math.ceil(compare.pairs_needed(0.8))
+    pairs = math.ceil(paired.pairs_needed(0.8))
     yield Row("C21", f"compare, {pairs} pairs planned for 80 % power: BETTER", 0.75, 0.87, better(pairs, 0.8))
+
+
+@check
+def c22(rng: np.random.Generator) -> Iterator[Row]:
+    repeats, n = 1500, 10
+    losses = rng.standard_normal((repeats, 4, n))
+    d = losses[:, :1] - losses[:, 1:]
+    p = paired.paired_t(d).p
+    wrong = np.zeros(repeats, bool)
+    gc.freeze()  # as in C17
+    for i in np.flatnonzero(p.min(1) < ALPHA):  # Holm lowers no p-value
+        rows = family({name: {"test_loss": x} for name, x in zip("abc", d[i], strict=True)}, smallest_effect=0.01)
+        for arm in np.flatnonzero(p[i] < ALPHA):
+            place = Family(len(rows), rows[arm]["p_holm"], rows[arm]["p_equivalence_holm"])
+            result = compare(losses[i, arm + 1], losses[i, 0], smallest_effect=0.01, family=place)
+            wrong[i] |= result["verdict"] in ("BETTER", "WORSE")
+    gc.unfreeze()
+    name = f"3 arms against one baseline, no effect, n={n}: any BETTER or WORSE"
+    yield Row("C22", f"compare in a family of {name}", 0.0, 0.065, share(wrong))
+    yield Row("C22", f"must fail: unadjusted, {name}", 0.09, 1.0, share(p.min(1) < ALPHA))
+
+
+def stopped(d: Array, design: sequential.Design) -> Array:
+    """Lower limit, upper limit and whether it was stopped [3, repeats] of the experiments d [repeats, pairs]."""
+    looks = [sequential.stopped(x, design=design, pairs=d.shape[-1], alpha=ALPHA) for x in d]
+    return np.array([(look.ci_low, look.ci_high, look.stop) for look in looks], float).T
+
+
+@check
+def c23(rng: np.random.Generator) -> Iterator[Row]:
+    ever = stopped(rng.standard_normal((REPEATS, 32)), (8, 16, 24, 32))[2]
+    yield Row("C23", "stopped at looks (8, 16, 24, 32), no effect: ever rejects", *TYPE_1, share(ever))
+    ever = stopped(rng.standard_normal((400, 50)), "anytime")[2]
+    yield Row("C23", "stopped anytime in 5..50, no effect: ever rejects", 0.0, 0.05, share(ever))
+
+
+@check
+def c24(rng: np.random.Generator) -> Iterator[Row]:
+    effect = 0.5
+    low, high, _ = stopped(effect + rng.standard_normal((1000, 32)), (8, 16, 24, 32))
+    name = "interval where it stopped"
+    yield Row("C24", f"{name}, looks (8, 16, 24, 32), effect 0.5: covers", 0.93, 1.0, covers(low, high, effect))
+    low, high, _ = stopped(effect + rng.standard_normal((500, 50)), "anytime")
+    yield Row("C24", f"{name}, anytime in 5..50, effect 0.5: covers", 0.93, 1.0, covers(low, high, effect))
 
 
 def main() -> None:

@@ -1,346 +1,53 @@
-"""Is the candidate better than the baseline? Statistics of paired losses.
+"""Is the candidate better than the baseline? The verdict on paired losses, in numbers and in words.
 
-The unit is the *pair*: one run of each arm that share a fresh init seed and a fresh data seed. Everywhere here
-
-    d = loss of the baseline - loss of the candidate, in nats per token,
-
-so a positive difference says that the candidate is better. Pairs are the last axis; axes before it, where a docstring
-allows them, are independent experiments. The pairs are independent of one another, so the paired t-test is exact for
-normal differences; all other tests stand beside it as secondary and never decide the verdict.
+The primary test is the two-sided paired t-test; all other tests stand beside it as secondary and never decide.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import integrate, special, stats
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
-Estimate = dict[str, float | int | None]
+from infinito.paired import (
+    Array,
+    adjust,
+    bayes_rope,
+    bootstrap_t,
+    effect_size,
+    estimate,
+    expected_maximum,
+    max_t,
+    mean_estimate,
+    minimal_detectable_effect,
+    paired_t,
+    pairs_needed,
+    probability_of_improvement,
+    sign_flip,
+    sign_test,
+    skewness,
+    tost,
+    wilcoxon,
+)
+from infinito.sequential import Look, anytime_level
+
 Verdict = Literal["BETTER", "WORSE", "EQUIVALENT", "INCONCLUSIVE"]
 
 PAIRS_FOR_A_VERDICT = 10
-EXACT_SIGN_FLIP_PAIRS = 16
-RESAMPLES = 9999
+MEANINGFUL_IMPROVEMENT = 0.75  # probability of improvement (Bouthillier et al. 2021)
 
 
-class TTest(NamedTuple):
-    """One-sample t-test of a mean against 0, one entry per experiment; lengths and means in the unit of the data."""
+# tests in `secondary` whose level holds for a number of pairs that was fixed beforehand
+FIXED_SAMPLE = ("sign_flip_p", "wilcoxon_p", "sign_test_p", "log_ratio_p", "bootstrap_t")
 
-    mean: Array
-    sd: Array
-    t: Array
-    df: int
-    p: Array
-    ci_low: Array
-    ci_high: Array
 
+class Family(NamedTuple):
+    """The place of one hypothesis in a family: all arms and metrics that are tested against the same baseline."""
 
-class Equivalence(NamedTuple):
-    """Two one-sided t-tests, one entry per experiment; the interval has confidence 1 - 2 alpha."""
-
-    t_lower: Array
-    p_lower: Array
-    t_upper: Array
-    p_upper: Array
-    p: Array
-    ci_low: Array
-    ci_high: Array
-
-
-def estimate(value: float, ci_low: float, ci_high: float, n: int) -> Estimate:
-    """An estimate as plain numbers, ready for JSON; what is infinite or undefined becomes None."""
-    low, middle, high = (float(x) if math.isfinite(x) else None for x in (ci_low, value, ci_high))
-    return {"value": middle, "ci_low": low, "ci_high": high, "n": int(n)}
-
-
-def ratio_to_error(mean: ArrayLike, se: ArrayLike) -> Array:
-    """mean / se, with 0 / 0 = 0 and x / 0 = +-inf: identical data are no error, they are no evidence or all of it."""
-    mean, se = np.asarray(mean, float), np.asarray(se, float)
-    exact = np.where(mean == 0, 0.0, np.copysign(np.inf, mean))
-    return np.where(se > 0, mean / np.where(se > 0, se, 1.0), exact)
-
-
-def paired_t(d: ArrayLike, alpha: float = 0.05) -> TTest:
-    """Two-sided paired t-test and its confidence interval (Student 1908).
-
-    Args:
-        d: differences [..., n], n >= 2.
-        alpha: 1 - confidence.
-
-    Returns:
-        TTest of arrays [...]. Identical differences have sd 0: p = 1 if they are 0, else p = 0.
-    """
-    d = np.asarray(d, float)
-    n = d.shape[-1]
-    mean = d.mean(-1)
-    sd = np.where(np.ptp(d, axis=-1) > 0, d.std(-1, ddof=1), 0.0)  # the mean of equal numbers may be off by rounding
-    se = sd / math.sqrt(n)
-    t = ratio_to_error(mean, se)
-    reach = stats.t.ppf(1 - alpha / 2, n - 1) * se
-    return TTest(mean, sd, t, n - 1, 2 * stats.t.sf(np.abs(t), n - 1), mean - reach, mean + reach)
-
-
-def mean_estimate(x: ArrayLike, alpha: float = 0.05) -> Estimate:
-    """Mean of x [n] with its t interval; with n = 1 the interval is None."""
-    x = np.asarray(x, float)
-    if len(x) < 2:
-        return estimate(x.mean(), math.nan, math.nan, len(x))
-    test = paired_t(x, alpha)
-    return estimate(float(test.mean), float(test.ci_low), float(test.ci_high), len(x))
-
-
-def effect_size(d: ArrayLike, alpha: float = 0.05) -> tuple[Estimate, Estimate]:
-    """Standardised mean difference of pairs: Cohen's dz = mean / sd and Hedges' gz, its unbiased version.
-
-    Both carry the same interval for the true mean / sd, from inverting the noncentral t distribution (Hedges 1981;
-    Cumming & Finch 2001).
-
-    Args:
-        d: differences [n], n >= 2.
-
-    Returns:
-        (dz, gz); a value is None where it does not exist (sd 0; gz for n = 2).
-    """
-    test = paired_t(d, alpha)
-    n = test.df + 1
-    if test.sd == 0:
-        nothing = estimate(math.nan, math.nan, math.nan, n)
-        return nothing, nothing
-    dz = float(test.mean / test.sd)
-    if abs(test.t) < 1000:
-        limits = (special.nctdtrinc(test.df, p, test.t) for p in (1 - alpha / 2, alpha / 2))
-    else:  # the inversion takes forever, and all that is uncertain is the standard deviation
-        limits = (test.t * np.sqrt(x / test.df) for x in stats.chi2.ppf([alpha / 2, 1 - alpha / 2], test.df))
-    low, high = sorted(float(x) / math.sqrt(n) for x in limits)
-    if n == 2:
-        return estimate(dz, low, high, n), estimate(math.nan, low, high, n)
-    unbias = math.sqrt(2 / test.df) * math.exp(special.gammaln(test.df / 2) - special.gammaln((test.df - 1) / 2))
-    return estimate(dz, low, high, n), estimate(unbias * dz, low, high, n)
-
-
-def _signs(n: int, rng: np.random.Generator) -> tuple[Array, bool]:
-    """Sign vectors [B, n] and whether they are all there are (one of each mirrored couple) or random draws."""
-    if n <= EXACT_SIGN_FLIP_PAIRS:
-        codes = np.arange(2 ** (n - 1))[:, None]
-        return np.where(codes >> np.arange(n) & 1, -1.0, 1.0), True
-    return rng.choice([-1.0, 1.0], size=(RESAMPLES, n)), False
-
-
-def sign_flip(d: ArrayLike, *, rng: np.random.Generator) -> Array:
-    """Two-sided sign-flip permutation test of "d is symmetric about 0" (Fisher 1935).
-
-    Exact (all 2^n flips) up to 16 pairs, else 9999 random flips and p = (b + 1) / (B + 1) (Phipson & Smyth 2010).
-
-    Args:
-        d: differences [..., n].
-        rng: draws the flips when n > 16.
-
-    Returns:
-        p-values [...]. With n = 5 none can be below .0625.
-    """
-    d = np.asarray(d, float)
-    # only the sizes enter the null distribution: sorted, the p-value does not depend on the order or sign of the pairs
-    size = np.sort(np.abs(d), axis=-1)
-    signs, exact = _signs(d.shape[-1], rng)
-    observed = np.abs(d.sum(-1, keepdims=True)) - 1e-12 * size.sum(-1, keepdims=True)
-    extreme = (np.abs(size @ signs.T) >= observed).sum(-1)
-    return extreme / len(signs) if exact else (extreme + 1) / (RESAMPLES + 1)
-
-
-def max_t(d: ArrayLike, *, rng: np.random.Generator) -> Array:
-    """p-values of m candidates against one baseline, adjusted for trying m (Westfall & Young 1993, single step).
-
-    All candidates get the same sign flips, so their correlation through the shared baseline is used.
-
-    Args:
-        d: differences [m, n] of the same n pairs.
-        rng: draws the flips when n > 16.
-
-    Returns:
-        adjusted p-values [m]; they control the chance of any false positive.
-    """
-    d = np.asarray(d, float)
-    signs, exact = _signs(d.shape[-1], rng)
-    # a flip keeps sum(d^2), and |t| grows with |sum(d)| / sqrt(sum(d^2)): no standard deviations are needed
-    scale = np.sqrt((d**2).sum(-1))
-    unit = d / np.where(scale > 0, scale, 1.0)[:, None]
-    largest = np.abs(signs @ unit.T).max(-1)
-    extreme = (largest[:, None] >= np.abs(unit.sum(-1)) - 1e-12).sum(0)
-    return extreme / len(signs) if exact else (extreme + 1) / (RESAMPLES + 1)
-
-
-def wilcoxon(d: ArrayLike) -> tuple[float, float, float]:
-    """Wilcoxon's signed-rank test (1945) of "d is symmetric about 0", two-sided; zeros are dropped.
-
-    Args:
-        d: differences [n].
-
-    Returns:
-        (rank sum of the positive, the smaller rank sum, p). All zero: (0, 0, 1).
-    """
-    d = np.asarray(d, float)
-    if not d.any():
-        return 0.0, 0.0, 1.0
-    # method="exact" would return a wrong p with ties or zeros; "auto" permutes there
-    two_sided = stats.wilcoxon(d, zero_method="wilcox", method="auto")
-    nonzero = d[d != 0]
-    positive = stats.rankdata(np.abs(nonzero))[nonzero > 0].sum()
-    return float(positive), float(two_sided.statistic), float(two_sided.pvalue)
-
-
-def sign_test(d: ArrayLike) -> float:
-    """Two-sided p of the sign test (Arbuthnott 1710) on d [n]: are wins and losses equally likely? Zeros drop out."""
-    d = np.asarray(d, float)
-    nonzero = int((d != 0).sum())
-    return float(stats.binomtest(int((d > 0).sum()), nonzero).pvalue) if nonzero else 1.0
-
-
-def probability_of_improvement(d: ArrayLike, alpha: float = 0.05) -> Estimate:
-    """P(d > 0) + P(d = 0) / 2 of d [n], with the interval of Clopper & Pearson (1934); a tie counts as half a win."""
-    d = np.asarray(d, float)
-    n = len(d)
-    wins = (d > 0).sum() + (d == 0).sum() / 2
-    low = stats.beta.ppf(alpha / 2, wins, n - wins + 1) if wins > 0 else 0.0
-    high = stats.beta.ppf(1 - alpha / 2, wins + 1, n - wins) if wins < n else 1.0
-    return estimate(wins / n, low, high, n)
-
-
-def tost(d: ArrayLike, smallest_effect: float, alpha: float = 0.05) -> Equivalence:
-    """Two one-sided t-tests of "the mean difference is at least +-smallest_effect" (Schuirmann 1987).
-
-    Args:
-        d: differences [..., n].
-        smallest_effect: the smallest difference that matters, in the unit of d, > 0.
-        alpha: level of each of the two tests.
-
-    Returns:
-        Equivalence of arrays [...]; p < alpha says that the mean lies inside +-smallest_effect.
-    """
-    test = paired_t(d, 2 * alpha)
-    se = test.sd / math.sqrt(test.df + 1)
-    t_lower = ratio_to_error(test.mean + smallest_effect, se)
-    t_upper = ratio_to_error(test.mean - smallest_effect, se)
-    p_lower, p_upper = stats.t.sf(t_lower, test.df), stats.t.cdf(t_upper, test.df)
-    return Equivalence(t_lower, p_lower, t_upper, p_upper, np.maximum(p_lower, p_upper), test.ci_low, test.ci_high)
-
-
-def bayes_rope(d: ArrayLike, smallest_effect: float) -> tuple[Array, Array]:
-    """Posterior probabilities of the mean difference under the flat prior of Jeffreys, t with n - 1 df (Kruschke 2013).
-
-    Args:
-        d: differences [..., n].
-        smallest_effect: half-width of the region of practical equivalence, in the unit of d.
-
-    Returns:
-        (P(|mean| < smallest_effect), P(mean > smallest_effect)), arrays [...].
-    """
-    test = tost(d, smallest_effect)
-    return 1 - test.p_lower - test.p_upper, test.p_upper
-
-
-def power(effect: float, n: int, alpha: float = 0.05) -> float:
-    """Chance that a two-sided paired t-test with n pairs finds a true mean / sd of `effect`."""
-    from statsmodels.stats.power import TTestPower
-
-    return float(TTestPower().power(abs(effect), n, alpha, alternative="two-sided"))
-
-
-def pairs_needed(effect: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Pairs, as a real number >= 2, with which a true mean / sd of `effect` is found with probability `power`.
-
-    Raises:
-        ValueError: the effect is 0.
-    """
-    from statsmodels.stats.power import TTestPower
-
-    if effect == 0:
-        raise ValueError("found effect 0: no number of pairs can show an effect of 0")
-    if abs(effect) >= minimal_detectable_effect(2, 1.0, power, alpha):
-        return 2.0
-    return float(TTestPower().solve_power(abs(effect), None, alpha, power, alternative="two-sided"))
-
-
-def minimal_detectable_effect(n: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Mean difference, in the unit of sd, that n pairs find with probability `power`."""
-    from statsmodels.stats.power import TTestPower
-
-    return float(TTestPower().solve_power(None, n, alpha, power, alternative="two-sided")) * sd
-
-
-def pilot_sd(d: ArrayLike, confidence: float = 0.8) -> float:
-    """Upper confidence limit of the standard deviation of d [n]: plan with it, not with the estimate (Colas 2018)."""
-    d = np.asarray(d, float)
-    return float(d.std(ddof=1) * math.sqrt((len(d) - 1) / stats.chi2.ppf(1 - confidence, len(d) - 1)))
-
-
-def adjust(p: Sequence[float], method: Literal["holm", "fdr_bh", "bonferroni"] = "holm") -> list[float]:
-    """p-values of a family, adjusted (Holm 1979; Benjamini & Hochberg 1995, only for screening).
-
-    Args:
-        p: one p-value per test; every candidate, metric, step and subset that was tried counts.
-    """
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(x) for x in multipletests(p, method=method)[1]]
-
-
-def bootstrap(
-    x: ArrayLike, *, rng: np.random.Generator, method: Literal["BCa", "percentile"] = "BCa", alpha: float = 0.05
-) -> dict[str, float]:
-    """Bootstrap interval of the mean of x [n], 9999 resamples (Efron 1987). Too narrow below about 30 values.
-
-    Returns:
-        ci_low, ci_high, standard_error.
-    """
-    result = stats.bootstrap(
-        (np.asarray(x, float),), np.mean, n_resamples=RESAMPLES, confidence_level=1 - alpha, method=method, rng=rng
-    )
-    low, high = result.confidence_interval
-    return {"ci_low": float(low), "ci_high": float(high), "standard_error": float(result.standard_error)}
-
-
-def acceleration(x: ArrayLike) -> float:
-    """Acceleration constant of the BCa interval of the mean of x [n], by the jackknife (Efron 1987)."""
-    x = np.asarray(x, float)
-    left_out = (x.sum() - x) / (len(x) - 1)
-    pull = left_out.mean() - left_out
-    return float((pull**3).sum() / (6 * (pull**2).sum() ** 1.5))
-
-
-def bootstrap_t(d: ArrayLike, *, rng: np.random.Generator, alpha: float = 0.05) -> tuple[float, float]:
-    """Studentised bootstrap interval of the mean of d [n] (Efron & Tibshirani 1993): holds its level under skewness."""
-    d = np.asarray(d, float)
-    d = d[np.argsort(np.abs(d), kind="stable")]  # the interval does not depend on the order, and mirrors with the sign
-    test = paired_t(d)
-    again = paired_t(rng.choice(d, size=(RESAMPLES, len(d))) - test.mean)
-    low, high = np.quantile(again.t[np.isfinite(again.t)], [alpha / 2, 1 - alpha / 2])
-    se = test.sd / math.sqrt(len(d))
-    return float(test.mean - high * se), float(test.mean - low * se)
-
-
-def skewness(d: ArrayLike) -> float | None:
-    """Bias-corrected sample skewness of d [n]; None below 3 values or without variance."""
-    d = np.asarray(d, float)
-    if len(d) < 3 or d.std() <= 1e-12 * np.abs(d).max():
-        return None
-    return float(stats.skew(d, bias=False))
-
-
-def expected_maximum(k: int) -> float:
-    """E[max of k independent standard normal draws], by quadrature: what the best of k equal seeds looks like.
-
-    1.54 for k = 10, 2.51 for k = 100. An observed best below mean + this * sd is what luck alone predicts.
-    """
-    if k < 1:
-        raise ValueError(f"found {k} draws: the maximum needs at least 1")
-
-    def integrand(x: float) -> float:
-        return k * x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi) * special.ndtr(x) ** (k - 1)
-
-    return float(integrate.quad(integrand, -12, 12, epsabs=1e-13)[0])
+    size: int
+    p: float  # of the primary test, adjusted by Holm
+    p_equivalence: float  # of the two one-sided tests, adjusted by Holm
 
 
 def verdict(mean: float, p: float, p_equivalence: float, n: int, alpha: float = 0.05) -> Verdict:
@@ -379,73 +86,164 @@ def _arms(candidate: ArrayLike, baseline: ArrayLike) -> tuple[Array, Array]:
     return arms["candidate"], arms["baseline"]
 
 
+def _verdict_of_look(mean: float, look: Look, smallest_effect: float) -> Verdict:
+    """The verdict of a sequential design: what the interval of the look excludes, and nothing before the look decides.
+
+    10 pairs are not asked for: with few pairs a look has a stricter level of its own.
+    """
+    if not look.stop and look.n < look.planned:
+        return "INCONCLUSIVE"
+    low, high = look.ci_low, look.ci_high
+    if low is not None and high is not None and -smallest_effect < low and high < smallest_effect:
+        return "EQUIVALENT"
+    if look.stop:
+        return "BETTER" if mean > 0 else "WORSE"
+    return "INCONCLUSIVE"
+
+
+def _refusals(n: int, alpha: float, look: Look | None) -> list[str]:
+    """What n pairs cannot support, and how many more would."""
+    said = []
+    if look is None:
+        if n < PAIRS_FOR_A_VERDICT:
+            more = PAIRS_FOR_A_VERDICT - n
+            said.append(f"With {n} pairs there is no verdict, {PAIRS_FOR_A_VERDICT} are needed: run {more} more.")
+        needed = math.floor(1 - math.log2(alpha)) + 1  # the smallest p of these tests is 2^(1 - n)
+        if n < needed:
+            said.append(
+                f"With {n} pairs no sign-flip, Wilcoxon or sign test can reach p < {alpha:g}, and no probability of "
+                f"improvement can be shown to be above one half: run {needed - n} more."
+            )
+    elif not look.stop and n < look.planned:
+        more = look.planned - n
+        said.append(
+            f"{n} of {look.planned} planned pairs do not decide: there is no verdict yet, run up to {more} more."
+        )
+    if n < 3:
+        said.append(f"With {n} pairs there is neither a skewness nor a Hedges' g: run {3 - n} more.")
+    return said
+
+
 def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def _sentence(result: dict[str, Any], sd: float, alpha: float) -> str:
+def _limits(x: Mapping[str, Any], joined: str) -> str:
+    low, high = x["ci_low"], x["ci_high"]
+    return "without limits" if low is None or high is None else f"{low:.3g} {joined} {high:.3g}"
+
+
+def _place(look: Look) -> str:
+    """Where in its plan a sequential design is."""
+    pairs = f"{look.n} of at most {look.planned} pairs"
+    where = f"after {pairs}" if look.number is None else f"at look {look.number} of {look.looks} ({pairs})"
+    return f"{'stopped' if look.stop else 'not stopped'} {where}"
+
+
+def _sentence(result: dict[str, Any], sd: float, alpha: float, look: Look | None) -> str:
     """The verdict in plain words, with its numbers."""
-    n, difference, equivalence = result["n_pairs"], result["difference"], result["equivalence"]
-    mean, low, high = difference["value"], difference["ci_low"], difference["ci_high"]
-    side = "lower" if mean >= 0 else "higher"
+    n, difference, equivalence, family = (result[key] for key in ("n_pairs", "difference", "equivalence", "hypotheses"))
+    mean, interval = difference["value"], result.get("difference_simultaneous", difference)
+    confidence, confidence_equal = f"{100 * (1 - alpha):g}% CI", f"{100 * (1 - 2 * alpha):g}% CI"
+    test, rejected = _p(result["p_adjusted"]), result["p_adjusted"] < alpha
+    holm = f", Holm-adjusted for {family} hypotheses" if family > 1 else ""
+    if look is not None:
+        rejected = look.stop
+        if look.level is None:
+            confidence, test = f"{confidence} for any stop", f"e = {look.e_value:.3g}"
+        else:
+            confidence, test = (
+                f"{100 * (1 - look.level):.6g}% CI",
+                f"p = {look.p_value:.2g} against {look.level:.2g} at this look",
+            )
+        confidence_equal = confidence
     evidence = (
-        f"over {n} pairs of fresh seeds its test loss is {abs(mean):.3g} nats per token {side} on average "
-        f"({100 * (1 - alpha):g}% CI of the gain {low:.3g} to {high:.3g}, {_p(result['p_value'])}), "
+        f"over {n} pairs of fresh seeds its test loss is {abs(mean):.3g} nats per token "
+        f"{'lower' if mean >= 0 else 'higher'} on average ({confidence} of the gain"
+        f"{', simultaneous for all,' if family > 1 else ''} {_limits(interval, 'to')}, {test}{holm}), "
         f"and it wins {result['wins']} of {n}"
     )
-    margin = f"{equivalence['smallest_effect']:.3g}"
-    needed = result["pairs_for_80_percent_power"]
-    if n < PAIRS_FOR_A_VERDICT:
+    smallest_effect = equivalence["smallest_effect"]
+    margin, needed = f"{smallest_effect:.3g}", result["pairs_for_80_percent_power"]
+    if look is None and n < PAIRS_FOR_A_VERDICT:
         text = (
             f"Inconclusive: {n} pairs are too few for a verdict, at least {PAIRS_FOR_A_VERDICT} are needed: "
             f"run {PAIRS_FOR_A_VERDICT - n} more."
         )
+    elif look is not None and not look.stop and n < look.planned:
+        text = f"Inconclusive so far: {evidence}; {_place(look)}: run on."
     elif result["verdict"] == "EQUIVALENT":
-        real = "Different but negligible" if result["p_value"] < alpha else "Equivalent"
+        adjusted = f", {_p(equivalence['p_adjusted'])} after Holm" if family > 1 else ""
         text = (
-            f"{real}: the candidate's mean gain lies between {equivalence['ci_low']:.3g} and "
-            f"{equivalence['ci_high']:.3g} nats per token ({100 * (1 - 2 * alpha):g}% CI, {n} pairs), "
+            f"{'Different but negligible' if rejected else 'Equivalent'}: the candidate's mean gain lies between "
+            f"{_limits(equivalence, 'and')} nats per token ({confidence_equal}, {n} pairs{adjusted}), "
             f"inside the ±{margin} declared too small to matter."
         )
+        if family > 1:
+            text += f" The difference itself has {test}{holm}."
     elif result["verdict"] == "INCONCLUSIVE":
-        plan = f"; if the true effect is as large as this, about {needed} pairs are needed" if needed else ""
-        text = (
-            f"Inconclusive: the candidate is neither shown better nor worse nor equivalent: {evidence}; with {n} pairs "
-            f"only a difference of {result['minimal_detectable_effect']:.3g} would be found 4 times in 5{plan}."
+        detectable = result["minimal_detectable_effect"]
+        found = (
+            f"; with {n} pairs only a difference of {detectable:.3g} would be found 4 times in 5" if detectable else ""
         )
+        plan = f"; if the true effect is as large as this, about {needed} pairs are needed" if needed else ""
+        text = f"Inconclusive: the candidate is neither shown better nor worse nor equivalent: {evidence}{found}{plan}."
     else:
-        sure = min(abs(low), abs(high)) >= equivalence["smallest_effect"]
+        low, high = interval["ci_low"], interval["ci_high"]
+        sure = low >= smallest_effect if mean > 0 else high <= -smallest_effect
         word = result["verdict"].lower()
         claim = f"{'by' if sure else 'though not surely by'} at least the {margin} nats per token declared to matter"
         text = f"The candidate is {word}, {claim}: {evidence}."
+    if look is not None and (look.stop or n == look.planned):
+        text += f" The experiment was {_place(look)}."
     if sd == 0:
         text += " All differences are identical: check that the seeds reach the training."
     if abs(result["skewness"] or 0) > 1:
-        text += f" The differences are skewed ({result['skewness']:.2g}): look at the bootstrap-t interval too."
+        too = ": look at the bootstrap-t interval too" if result["secondary"]["bootstrap_t"] else ""
+        text += f" The differences are skewed ({result['skewness']:.2g}){too}."
     return text
 
 
 def compare(
-    candidate_loss: ArrayLike, baseline_loss: ArrayLike, *, smallest_effect: float, alpha: float = 0.05
+    candidate_loss: ArrayLike,
+    baseline_loss: ArrayLike,
+    *,
+    smallest_effect: float,
+    alpha: float = 0.05,
+    family: Family | None = None,
+    look: Look | None = None,
 ) -> dict[str, Any]:
     """Is the candidate better than the baseline? Everything a report needs, in plain numbers.
 
-    The result depends neither on the order of the pairs nor on which arm comes first, but for the sign.
+    The result depends neither on the order of the pairs nor on which arm comes first, but for the sign. (In a
+    sequential design their order has decided before, by `sequential.stopped`, which pairs count.)
+
+    In a family of several hypotheses the Holm-adjusted p-values decide. In a sequential design the look decides, by its
+    own interval. No interval of a fixed number of pairs is given then: those of means are the look's, so is, nearly,
+    that of the probability of improvement; the effect size has none; the detectable effect is that of the look's level;
+    p-values of a fixed number of pairs (secondary, equivalence) are None.
 
     Args:
         candidate_loss: mean held-out loss of the candidate [n], nats per token, one entry per pair of seeds.
         baseline_loss: the same of the baseline [n], in the same order.
         smallest_effect: the smallest difference that matters, nats per token, declared before the runs, > 0.
         alpha: level of the tests; intervals have confidence 1 - alpha, the equivalence interval 1 - 2 alpha.
+        family: the adjusted p-values of this comparison, where more hypotheses are tested (see `family`).
+        look: the look of a sequential design at exactly these pairs (see `sequential.stopped`).
 
     Returns:
-        JSON-ready dict: verdict, sentence, difference, p_value, effect_size (Hedges' gz), probability_of_improvement,
-        wins, n_pairs, minimal_detectable_effect (nats, 80 % power), pairs_for_80_percent_power (at the observed
-        effect), equivalence, candidate, baseline, relative_difference (mean ln(L_baseline / L_candidate); None if a
-        loss is not positive), skewness, secondary. An estimate is {value, ci_low, ci_high, n}.
+        JSON-ready dict: verdict, sentence, difference, p_value, p_adjusted (p_value outside a family), hypotheses (size
+        of the family), effect_size (Hedges' gz), probability_of_improvement, wins, n_pairs, minimal_detectable_effect
+        (nats, 80 % power; None if no effect is), pairs_for_80_percent_power (at the observed effect, with one test at
+        the end), equivalence, candidate, baseline, relative_difference (mean ln(L_baseline / L_candidate); None if a
+        loss is not positive), skewness, secondary, refusals (sentences: what n pairs cannot support, and how many more
+        would). An estimate is {value, ci_low, ci_high, n}. In a family of several also difference_simultaneous
+        (confidence 1 - alpha / size, Bonferroni), which decides on "by at least"; with a look also sequential, its
+        fields: p_value is to be compared with its level, or, for anytime, with alpha.
 
     Raises:
-        ValueError: fewer than 2 pairs, different shapes, a loss that is not finite, smallest_effect not positive.
+        ValueError: fewer than 2 pairs, different shapes, a loss that is not finite, smallest_effect not positive, a
+            look at other pairs or another level, or a look within a family of several.
     """
     candidate, baseline = _arms(candidate_loss, baseline_loss)
     if not smallest_effect > 0:
@@ -454,33 +252,52 @@ def compare(
     n = len(d)
     test, equal = paired_t(d, alpha), tost(d, smallest_effect, alpha)
     mean, sd = float(test.mean), float(test.sd)
-    p, p_equal = float(test.p), float(equal.p)
+    family = family or Family(1, float(test.p), float(equal.p))
+    level = alpha
+    if look is not None:
+        if family.size > 1:
+            raise ValueError(f"found a look within a family of {family.size}: allowed is one hypothesis")
+        if (look.n, look.alpha) != (n, alpha):
+            found = f"{look.n} pairs with alpha {look.alpha:g} for {n} pairs with alpha {alpha:g}"
+            raise ValueError(f"found a look at {found}: allowed is a look at these pairs")
+        level = anytime_level(n, alpha=alpha) if look.level is None else look.level
+        family = Family(1, look.p_value, math.nan)
+        decision = _verdict_of_look(mean, look, smallest_effect)
+    else:
+        decision = verdict(mean, family.p, family.p_equivalence, n, alpha)
     skew = skewness(d)
     rng = np.random.default_rng(0)  # Monte Carlo error only: the same data must give the same report
     log_ratio = np.log(baseline / candidate) if min(candidate.min(), baseline.min()) > 0 else None
     p_rope, p_better = bayes_rope(d, smallest_effect)
     skewed = skew is not None and abs(skew) > 1
+    improvement = probability_of_improvement(d, level)
+    chance, chance_low = improvement["value"], improvement["ci_low"]
+    assert chance is not None and chance_low is not None
     result: dict[str, Any] = {
-        "verdict": verdict(mean, p, p_equal, n, alpha),
-        "difference": mean_estimate(d, alpha),
-        "p_value": p,
+        "verdict": decision,
+        "difference": mean_estimate(d, level),
+        "p_value": float(test.p) if look is None else look.p_value,
+        "p_adjusted": family.p,
+        "hypotheses": family.size,
         "effect_size": effect_size(d, alpha)[1],
-        "probability_of_improvement": probability_of_improvement(d, alpha),
+        "probability_of_improvement": improvement,
         "wins": int((d > 0).sum()),
         "n_pairs": n,
-        "minimal_detectable_effect": minimal_detectable_effect(n, sd, alpha=alpha),
+        "minimal_detectable_effect": minimal_detectable_effect(n, sd, alpha=level) if level > 0 else None,
         "pairs_for_80_percent_power": math.ceil(pairs_needed(mean / sd, alpha=alpha)) if mean and sd else None,
         "equivalence": {
             "smallest_effect": float(smallest_effect),
-            "p_value": p_equal,
+            "p_value": float(equal.p),
+            "p_adjusted": family.p_equivalence,
             "ci_low": float(equal.ci_low),
             "ci_high": float(equal.ci_high),
         },
-        "candidate": mean_estimate(candidate, alpha),
-        "baseline": mean_estimate(baseline, alpha),
-        "relative_difference": None if log_ratio is None else mean_estimate(log_ratio, alpha),
+        "candidate": mean_estimate(candidate, level),
+        "baseline": mean_estimate(baseline, level),
+        "relative_difference": None if log_ratio is None else mean_estimate(log_ratio, level),
         "skewness": skew,
         "secondary": {
+            "role": "secondary, never decide",
             "sign_flip_p": float(sign_flip(d, rng=rng)),
             "wilcoxon_p": wilcoxon(d)[2],
             "sign_test_p": sign_test(d),
@@ -488,9 +305,79 @@ def compare(
             "bootstrap_t": estimate(mean, *bootstrap_t(d, rng=rng, alpha=alpha), n) if skewed else None,
             "probability_equivalent": float(p_rope),
             "probability_better": float(p_better),
+            "meaningfully_better": chance_low > 0.5 and chance >= MEANINGFUL_IMPROVEMENT,
         },
+        "refusals": _refusals(n, alpha, look),
     }
-    return {"verdict": result["verdict"], "sentence": _sentence(result, sd, alpha)} | result
+    if family.size > 1:
+        result["difference_simultaneous"] = mean_estimate(d, alpha / family.size)
+    if look is not None:
+        limits = {"ci_low": look.ci_low, "ci_high": look.ci_high}
+        result["difference"] |= limits
+        result["equivalence"] |= limits | {"p_value": None, "p_adjusted": None}
+        result["effect_size"] |= {"ci_low": None, "ci_high": None}  # its inversion is unreliable at levels this small
+        result["secondary"] |= dict.fromkeys(FIXED_SAMPLE)
+        result["sequential"] = look._asdict()
+    return {"verdict": decision, "sentence": _sentence(result, sd, alpha, look)} | result
+
+
+def family(
+    differences: Mapping[str, Mapping[str, ArrayLike]], *, smallest_effect: float, alpha: float = 0.05
+) -> list[dict[str, Any]]:
+    """All hypotheses that are tested against one baseline, with p-values that pay for testing so many.
+
+    Args:
+        differences: for each arm and each metric (the same metrics, in the order of the first arm) the differences to
+            the baseline [n] of the same n pairs, signed so that positive = the arm is better. The first metric is the
+            loss, in nats per token.
+        smallest_effect: as in `compare`; for the first metric only.
+        alpha: 1 - confidence of each interval by itself.
+
+    Returns:
+        One JSON-ready dict per hypothesis, all metrics of the first arm first: arm, metric, primary (first arm on the
+        first metric), difference (estimate, in the unit of the metric), p_value, p_holm (Holm over all hypotheses).
+        On the first metric, else None: p_max_t (over the arms, by the same sign flips; needs no worst case, so it is
+        the more powerful one, shown beside Holm), p_equivalence, p_equivalence_holm (Holm over the arms).
+
+    Raises:
+        ValueError: no arm or metric, an arm with other metrics or other numbers of pairs, fewer than 2 pairs, or a
+            difference that is not finite.
+    """
+    arms = list(differences)
+    metrics = list(differences[arms[0]]) if arms else []
+    if not metrics:
+        raise ValueError("found no arm or no metric: a family needs at least one hypothesis")
+    for arm in arms:
+        if differences[arm].keys() != differences[arms[0]].keys():
+            raise ValueError(f"found metrics {', '.join(differences[arm])} of {arm}: allowed are {', '.join(metrics)}")
+    d = {}
+    for metric in metrics:
+        rows = [np.asarray(differences[arm][metric], float) for arm in arms]
+        shapes = sorted({row.shape for row in rows})
+        if len(shapes) > 1 or len(shapes[0]) != 1 or shapes[0][0] < 2 or not np.isfinite(rows).all():
+            raise ValueError(f"found {metric} of shapes {shapes}: allowed is one [n] of finite numbers, n >= 2")
+        d[metric] = np.array(rows)
+    p = {metric: paired_t(rows).p for metric, rows in d.items()}
+    holm = iter(adjust([float(p[metric][i]) for i in range(len(arms)) for metric in metrics]))
+    first = metrics[0]
+    most = max_t(d[first], rng=np.random.default_rng(0))  # Monte Carlo error only, as in `compare`
+    equal = tost(d[first], smallest_effect, alpha).p
+    equal_holm = adjust(list(equal))
+    return [
+        {
+            "arm": arm,
+            "metric": metric,
+            "primary": i == 0 and metric == first,
+            "difference": mean_estimate(d[metric][i], alpha),
+            "p_value": float(p[metric][i]),
+            "p_holm": next(holm),
+            "p_max_t": float(most[i]) if metric == first else None,
+            "p_equivalence": float(equal[i]) if metric == first else None,
+            "p_equivalence_holm": equal_holm[i] if metric == first else None,
+        }
+        for i, arm in enumerate(arms)
+        for metric in metrics
+    ]
 
 
 def report_protocol(candidate_last_batch: ArrayLike, baseline_last_batch: ArrayLike) -> dict[str, float | int]:
@@ -526,3 +413,29 @@ def report_protocol(candidate_last_batch: ArrayLike, baseline_last_batch: ArrayL
         "best_percent": float(percent.max()),
         "expected_best_by_luck": mean + expected_maximum(n) * sd,
     }
+
+
+def report_protocols(
+    candidate_last_batch: ArrayLike, baseline_last_batch: ArrayLike, size: int = 10
+) -> list[dict[str, float | int]]:
+    """What one best-of-n report after another would claim: `report_protocol` of disjoint groups of pairs, in order.
+
+    The original report used 10 seeds. Groups of its size, all of the same two arms, show how much of such a claim is
+    the draw of the seeds.
+
+    Args:
+        candidate_last_batch: loss of the last training batch of the candidate [n], nats per token.
+        baseline_last_batch: the same of the baseline [n].
+        size: pairs per report; what is left over at the end is not used.
+
+    Returns:
+        n // size reports, each with first_pair, the index of its first pair; best_seed counts from there.
+
+    Raises:
+        ValueError: as `report_protocol`.
+    """
+    candidate, baseline = _arms(candidate_last_batch, baseline_last_batch)
+    return [
+        {"first_pair": start} | report_protocol(candidate[start : start + size], baseline[start : start + size])
+        for start in range(0, len(candidate) - size + 1, size)
+    ]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from infinito.compare import Array
+from infinito.paired import Array
 
 
 class Correlation(NamedTuple):

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from infinito import attribute, compare, golden, predict, sequential
+from infinito import attribute, golden, predict, sequential
+from infinito import paired as statistics
 
 Answer = dict[str, Any]
 
 
 def paired(b: list[float], c: list[float]) -> Answer:
     d = np.subtract(b, c)
-    test = compare.paired_t(d)
-    dz, gz = compare.effect_size(d)
+    test = statistics.paired_t(d)
+    dz, gz = statistics.effect_size(d)
     return {
         "mean_diff": test.mean,
         "sd_diff": test.sd,
@@ -28,22 +29,22 @@ def paired(b: list[float], c: list[float]) -> Answer:
         "cohen_dz": dz["value"],
         "hedges_gz": gz["value"],
         "dz_ci95_noncentral_t": [dz["ci_low"], dz["ci_high"]],
-        "signflip_exact_p": compare.sign_flip(d, rng=np.random.default_rng(0)),
+        "signflip_exact_p": statistics.sign_flip(d, rng=np.random.default_rng(0)),
         "wins": int((d > 0).sum()),
         "nonzero": int((d != 0).sum()),
-        "sign_test_p": compare.sign_test(d),
-        "prob_improvement": compare.probability_of_improvement(d)["value"],
+        "sign_test_p": statistics.sign_test(d),
+        "prob_improvement": statistics.probability_of_improvement(d)["value"],
     }
 
 
 def wilcoxon(d: list[float]) -> Answer:
-    return dict(zip(["W_plus", "W_min", "p_two_sided"], compare.wilcoxon(d), strict=True))
+    return dict(zip(["W_plus", "W_min", "p_two_sided"], statistics.wilcoxon(d), strict=True))
 
 
 def tost(b: list[float], c: list[float], eps: float) -> Answer:
     d = np.subtract(b, c)
-    test = compare.tost(d, eps)
-    rope, better = compare.bayes_rope(d, eps)
+    test = statistics.tost(d, eps)
+    rope, better = statistics.bayes_rope(d, eps)
     return {
         "t_lower": test.t_lower,
         "p_lower": test.p_lower,
@@ -58,9 +59,9 @@ def tost(b: list[float], c: list[float], eps: float) -> Answer:
 
 def multiple(p: list[float]) -> Answer:
     return {
-        "holm": compare.adjust(p, "holm"),
-        "bh": compare.adjust(p, "fdr_bh"),
-        "bonferroni": compare.adjust(p, "bonferroni"),
+        "holm": statistics.adjust(p, "holm"),
+        "bh": statistics.adjust(p, "fdr_bh"),
+        "bonferroni": statistics.adjust(p, "bonferroni"),
     }
 
 
@@ -115,18 +116,18 @@ def spearman(x: list[float], y: list[float]) -> Answer:
 
 def bootstrap(x: list[float], seed: int) -> Answer:
     bca, percentile = (
-        compare.bootstrap(x, rng=np.random.default_rng(seed), method=method) for method in ("BCa", "percentile")
+        statistics.bootstrap(x, rng=np.random.default_rng(seed), method=method) for method in ("BCa", "percentile")
     )
     return {
         "bca_ci95": [bca["ci_low"], bca["ci_high"]],
         "percentile_ci95": [percentile["ci_low"], percentile["ci_high"]],
         "boot_se": bca["standard_error"],
-        "acceleration": compare.acceleration(x),
+        "acceleration": statistics.acceleration(x),
     }
 
 
 def best_of_k(k: int, sd: float, mean: float) -> Answer:
-    largest = compare.expected_maximum(k)
+    largest = statistics.expected_maximum(k)
     return {"E_max_std_normal": largest, "expected_best_under_null": mean + largest * sd}
 
 
@@ -138,14 +139,14 @@ def expected_max(v: list[float], n: int) -> Answer:
 
 
 def e_value(d: list[float], g: float) -> Answer:
-    return {"log_e": sequential.log_e_value(d, g), "t": compare.paired_t(d).t}
+    return {"log_e": sequential.log_e_value(d, g), "t": statistics.paired_t(d).t}
 
 
 def power(d: float, power: float | None = None, n: int | None = None) -> Answer:
     if n is not None:
-        return {"power": compare.power(d, n)}
+        return {"power": statistics.power(d, n)}
     assert power is not None
-    needed = compare.pairs_needed(d, power)
+    needed = statistics.pairs_needed(d, power)
     return {"n_real": needed, "n": math.ceil(needed)}
 
 

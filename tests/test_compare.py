@@ -1,4 +1,4 @@
-"""Statistics of paired losses: known answers, other software, laws that every input obeys, and bad input."""
+"""The verdict on paired losses: its numbers and words, laws that every input obeys, and bad input."""
 
 import json
 import math
@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from statsmodels.stats.weightstats import ttost_paired
 
-from infinito import compare as c
-from infinito.compare import compare, report_protocol
+from infinito.compare import Family, compare, family, report_protocol, report_protocols, verdict
+from infinito.paired import adjust, mean_estimate, paired_t, tost
+from infinito.sequential import look, stopped
 
 BASELINE = [2.412, 2.398, 2.455, 2.371, 2.43, 2.407, 2.389, 2.441, 2.42, 2.366]
 CANDIDATE = [2.385, 2.401, 2.42, 2.352, 2.433, 2.371, 2.38, 2.402, 2.397, 2.374]
-D = np.subtract(BASELINE, CANDIDATE)
 
 # multiples of 1/64 are added and subtracted without rounding, so the laws hold exactly and ties stay ties
 LOSSES = st.integers(2, 20).flatmap(
@@ -26,169 +24,6 @@ LOSSES = st.integers(2, 20).flatmap(
 def with_mean_and_sd(mean: float, sd: float, n: int) -> np.ndarray:
     x = np.arange(n, dtype=float)
     return mean + sd * (x - x.mean()) / x.std(ddof=1)
-
-
-# --- known answers ---
-
-
-def test_a_mean_of_3_44_with_sd_19_55_over_10_pairs_shows_nothing():
-    test = c.paired_t(with_mean_and_sd(3.44, 19.55, 10))
-    assert float(test.t) == pytest.approx(0.556, abs=5e-4)
-    assert float(test.p) == pytest.approx(0.591, abs=1e-3)
-    assert [float(test.ci_low), float(test.ci_high)] == pytest.approx([-10.5, 17.4], abs=0.06)
-    assert c.power(0.176, 10) == pytest.approx(0.079, abs=5e-4)
-    assert math.ceil(c.pairs_needed(0.176)) == 256
-    assert c.sign_test([1] * 7 + [-1] * 3) == pytest.approx(0.344, abs=5e-4)
-
-
-@pytest.mark.parametrize(
-    ("effect", "at_80", "at_90"),
-    [
-        (0.2, 199, 265),
-        (0.3, 90, 119),
-        (0.5, 34, 44),
-        (0.8, 15, 19),
-        (1.0, 10, 13),
-        (1.2, 8, 10),
-        (1.5, 6, 7),
-        (2, 5, 5),
-    ],
-)
-def test_pairs_needed(effect, at_80, at_90):
-    assert [math.ceil(c.pairs_needed(effect, power)) for power in (0.8, 0.9)] == [at_80, at_90]
-    assert math.ceil(c.pairs_needed(-effect)) == at_80
-
-
-@pytest.mark.parametrize(
-    ("n", "effect"), [(5, 1.68), (8, 1.16), (10, 1.00), (15, 0.78), (20, 0.66), (30, 0.53), (50, 0.40)]
-)
-def test_minimal_detectable_effect_is_the_effect_found_with_80_percent_power(n, effect):
-    assert c.minimal_detectable_effect(n, 1.0) == pytest.approx(effect, abs=5e-3)
-    assert c.minimal_detectable_effect(n, 3.0) == pytest.approx(3 * c.minimal_detectable_effect(n, 1.0))
-    assert c.power(c.minimal_detectable_effect(n, 1.0), n) == pytest.approx(0.8, abs=1e-6)
-
-
-def test_pairs_needed_at_the_ends():
-    assert c.pairs_needed(1000.0) == 2.0
-    assert c.pairs_needed(1e-4) == pytest.approx((1.959964 + 0.841621) ** 2 / 1e-8, rel=1e-3)
-    with pytest.raises(ValueError, match="effect 0"):
-        c.pairs_needed(0.0)
-
-
-@pytest.mark.parametrize(
-    ("k", "expected"),
-    [
-        (1, 0),
-        (2, 0.564190),
-        (5, 1.162964),
-        (10, 1.538753),
-        (20, 1.867475),
-        (25, 1.965315),
-        (50, 2.249074),
-        (100, 2.507594),
-    ],
-)
-def test_expected_maximum(k, expected):
-    assert c.expected_maximum(k) == pytest.approx(expected, abs=1e-6)
-
-
-def test_expected_maximum_agrees_with_draws():
-    draws = np.random.default_rng(0).standard_normal((200_000, 7)).max(1)
-    assert c.expected_maximum(7) == pytest.approx(draws.mean(), abs=0.01)
-
-
-def test_sign_flip_cannot_reject_with_5_pairs_and_can_with_6():
-    rng = np.random.default_rng(0)
-    assert c.sign_flip([1.0, 2, 3, 4, 5], rng=rng) == pytest.approx(2 / 32)
-    assert c.sign_flip([1.0, 2, 3, 4, 5, 6], rng=rng) == pytest.approx(2 / 64)
-    assert c.sign_flip([1.0, -1, 1, -1], rng=rng) == 1
-
-
-@pytest.mark.parametrize("n", [4, 9, 16, 25])
-def test_sign_flip_is_the_permutation_test_of_paired_samples(n):
-    rng = np.random.default_rng(n)
-    d = rng.normal(0.4, 1, n)
-    reference = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=70_000, rng=rng).pvalue
-    exact = n <= 16
-    assert float(c.sign_flip(d, rng=rng)) == pytest.approx(reference, abs=1e-12 if exact else 0.02)
-
-
-def test_sign_flip_of_many_experiments_is_each_of_them():
-    d = np.random.default_rng(3).normal(size=(4, 8))
-    rng = np.random.default_rng(0)
-    assert c.sign_flip(d, rng=rng) == pytest.approx([float(c.sign_flip(row, rng=rng)) for row in d])
-
-
-def test_max_t_is_sign_flip_for_one_candidate_and_never_smaller_for_more():
-    d = np.random.default_rng(4).normal(0.5, 1, (3, 9))
-    single = c.sign_flip(d, rng=np.random.default_rng(0))
-    assert c.max_t(d[:1], rng=np.random.default_rng(0))[0] == pytest.approx(single[0])
-    adjusted = c.max_t(d, rng=np.random.default_rng(0))
-    assert (adjusted >= single).all() and (adjusted > single).any()
-    assert c.max_t(np.zeros((2, 5)), rng=np.random.default_rng(0)) == pytest.approx([1, 1])
-
-
-def test_wilcoxon_drops_zeros_and_shares_ranks_of_ties():
-    # |d| without the zero: 1 1 2 3, ranks 1.5 1.5 3 4; of the 16 sign patterns 6 have a smaller sum <= 1.5
-    positive, smaller, p = c.wilcoxon([0, 1, -1, 2, 3])
-    assert (positive, smaller, p) == pytest.approx((8.5, 1.5, 6 / 16))
-    assert c.wilcoxon([0, 0, 0]) == (0, 0, 1)
-
-
-def test_a_tie_is_half_a_win():
-    assert c.probability_of_improvement([1, 0, -1, 1])["value"] == 2.5 / 4
-    full = c.probability_of_improvement(np.ones(10))
-    assert (full["ci_low"], full["ci_high"]) == pytest.approx((0.025**0.1, 1.0))
-    plain, reference = c.probability_of_improvement(D), stats.binomtest(7, 10).proportion_ci(method="exact")
-    assert (plain["ci_low"], plain["ci_high"]) == pytest.approx((reference.low, reference.high))
-
-
-def test_tost_is_that_of_statsmodels():
-    p, (t_lower, p_lower, _), (t_upper, p_upper, _) = ttost_paired(np.array(BASELINE), np.array(CANDIDATE), -0.02, 0.02)
-    test = c.tost(D, 0.02)
-    got = [float(x) for x in (test.p, test.t_lower, test.p_lower, test.t_upper, test.p_upper)]
-    assert got == pytest.approx([p, t_lower, p_lower, t_upper, p_upper])
-
-
-def test_posterior_probabilities_and_the_third_way_add_up_to_1():
-    equivalent, better = c.bayes_rope(D, 0.01)
-    worse = c.bayes_rope(-D, 0.01)[1]
-    assert float(equivalent + better + worse) == pytest.approx(1)
-    assert float(better) == pytest.approx(stats.t.sf(0.01, 9, D.mean(), D.std(ddof=1) / math.sqrt(10)))
-
-
-def test_effect_size_interval_inverts_the_noncentral_t():
-    dz, gz = c.effect_size(D)
-    t = float(c.paired_t(D).t)
-    tails = [stats.nct.sf(t, 9, dz["ci_low"] * math.sqrt(10)), stats.nct.cdf(t, 9, dz["ci_high"] * math.sqrt(10))]
-    assert tails == pytest.approx([0.025, 0.025], rel=1e-6)
-    assert 0.9 < gz["value"] / dz["value"] < 1
-
-
-def test_effect_size_interval_of_an_enormous_effect():
-    near, far = (c.effect_size(with_mean_and_sd(mean, 1.0, 10))[0] for mean in (300.0, 330.0))
-    assert near["value"] * math.sqrt(10) < 1000 < far["value"] * math.sqrt(10)
-    for limit in ("ci_low", "ci_high"):
-        assert near[limit] / near["value"] == pytest.approx(far[limit] / far["value"], rel=1e-3)
-    rounding_noise = c.effect_size(1 - np.arange(10) % 2 * 1e-16)[0]
-    assert rounding_noise["value"] > 1e12
-    negative = c.effect_size(-with_mean_and_sd(330.0, 1.0, 10))[0]
-    assert negative["ci_low"] == pytest.approx(-far["ci_high"]) and negative["ci_high"] == pytest.approx(-far["ci_low"])
-
-
-def test_pilot_sd_is_above_the_true_sd_4_times_in_5():
-    pilots = np.random.default_rng(5).standard_normal((4000, 8))
-    assert np.mean([c.pilot_sd(x) > 1 for x in pilots]) == pytest.approx(0.8, abs=0.02)
-
-
-def test_bootstrap_t_leans_to_the_long_tail():
-    d = np.exp(np.random.default_rng(6).standard_normal(20))
-    low, high = c.bootstrap_t(d, rng=np.random.default_rng(0))
-    assert high - d.mean() > d.mean() - low > 0
-    symmetric = with_mean_and_sd(0, 1, 20)
-    low, high = c.bootstrap_t(symmetric, rng=np.random.default_rng(0))
-    test = c.paired_t(symmetric)
-    assert (low, high) == pytest.approx((float(test.ci_low), float(test.ci_high)), rel=0.1)
 
 
 # --- the verdict ---
@@ -207,7 +42,7 @@ def test_bootstrap_t_leans_to_the_long_tail():
     ],
 )
 def test_verdict(mean, p, p_equivalence, n, expected):
-    assert c.verdict(mean, p, p_equivalence, n) == expected
+    assert verdict(mean, p, p_equivalence, n) == expected
 
 
 @pytest.mark.parametrize(
@@ -271,6 +106,279 @@ def test_all_differences_equal():
     assert same["difference"] == {"value": 0.5, "ci_low": 0.5, "ci_high": 0.5, "n": 10}
 
 
+# --- what n pairs cannot support ---
+
+
+@pytest.mark.parametrize(
+    ("n", "alpha", "words"),
+    [
+        (20, 0.05, []),
+        (10, 0.001, ["With 10 pairs no sign-flip, Wilcoxon or sign test can reach p < 0.001, and no probability"]),
+        (9, 0.05, ["With 9 pairs there is no verdict, 10 are needed: run 1 more."]),
+        (6, 0.05, ["run 4 more."]),
+        (5, 0.05, ["run 5 more.", "With 5 pairs no sign-flip, Wilcoxon or sign test can reach p < 0.05"]),
+        (
+            2,
+            0.05,
+            ["run 8 more.", "run 4 more.", "With 2 pairs there is neither a skewness nor a Hedges' g: run 1 more."],
+        ),
+    ],
+)
+def test_refusals_say_how_many_pairs_are_missing(n, alpha, words):
+    refusals = compare(np.arange(1, n + 1), np.arange(n) + 2.5, smallest_effect=0.01, alpha=alpha)["refusals"]
+    assert len(refusals) == len(words)
+    for refusal, part in zip(refusals, words, strict=True):
+        assert part in refusal
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.0625, 0.05, 0.01, 0.001])
+def test_what_is_refused_is_what_these_tests_cannot_do(alpha):
+    for n in range(2, 14):
+        best = compare(np.arange(1, n + 1), np.arange(n) * 2.0 + 2.5, smallest_effect=0.01, alpha=alpha)
+        second, refused = best["secondary"], any("sign-flip" in text for text in best["refusals"])
+        reached = {second[name] < alpha for name in ("sign_flip_p", "wilcoxon_p", "sign_test_p")}
+        assert reached == {not refused}
+        assert (best["probability_of_improvement"]["ci_low"] > 0.5) == (not refused)
+
+
+def test_meaningfully_better_asks_for_three_wins_in_four_and_for_evidence():
+    def meaningful(wins: int, n: int) -> bool:
+        gain = np.where(np.arange(n) < wins, 1.0, -1.0)
+        secondary = compare(np.full(n, 5.0), 5.0 + gain, smallest_effect=0.01)["secondary"]
+        assert secondary["role"] == "secondary, never decide"
+        return secondary["meaningfully_better"]
+
+    assert meaningful(16, 20) and not meaningful(14, 20)  # 14 of 20: the interval starts at .46
+    assert not meaningful(70, 100)  # surely above one half, but not three in four
+    assert not meaningful(3, 4)
+
+
+# --- families ---
+
+FAMILY = np.random.default_rng(1).normal(0.4, 1, (3, 20))
+
+
+def family_of(d, **settings):
+    """Three arms with two metrics; the second is the first with the opposite sign."""
+    return family({arm: {"loss": row, "accuracy": -row} for arm, row in zip("abc", d, strict=True)}, **settings)
+
+
+def test_without_a_family_the_test_stands_alone():
+    result = compare(CANDIDATE, BASELINE, smallest_effect=0.001)
+    assert result["p_adjusted"] == result["p_value"] and result["hypotheses"] == 1
+    assert result["equivalence"]["p_adjusted"] == result["equivalence"]["p_value"]
+    assert not {"difference_simultaneous", "sequential"} & result.keys() and "Holm" not in result["sentence"]
+    alone = Family(1, result["p_value"], result["equivalence"]["p_value"])
+    assert compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=alone) == result
+
+
+def test_in_a_family_the_adjusted_p_decides():
+    alone = compare(CANDIDATE, BASELINE, smallest_effect=0.001)
+    adjusted = compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=Family(6, 0.06, 1.0))
+    assert (alone["verdict"], adjusted["verdict"]) == ("BETTER", "INCONCLUSIVE")
+    assert (adjusted["p_value"], adjusted["p_adjusted"], adjusted["hypotheses"]) == (alone["p_value"], 0.06, 6)
+    assert "p = 0.06, Holm-adjusted for 6 hypotheses" in adjusted["sentence"]
+    assert adjusted["difference"] == alone["difference"]
+    assert adjusted["difference_simultaneous"] == mean_estimate(np.subtract(BASELINE, CANDIDATE), 0.05 / 6)
+    equal = compare(CANDIDATE, BASELINE, smallest_effect=0.03, family=Family(2, 0.02, 0.04))
+    assert equal["verdict"] == "EQUIVALENT" and equal["equivalence"]["p_adjusted"] == 0.04
+    assert "Different but negligible" in equal["sentence"] and "p = 0.04 after Holm" in equal["sentence"]
+    assert "p = 0.02, Holm-adjusted for 2 hypotheses" in equal["sentence"]
+
+
+def test_in_a_family_the_simultaneous_interval_decides_how_much_better():
+    alone = compare(CANDIDATE, BASELINE, smallest_effect=0.004)  # its 95 % interval starts at 0.0048
+    assert "is better, by at least" in alone["sentence"]
+    member = compare(CANDIDATE, BASELINE, smallest_effect=0.004, family=Family(4, 0.02, 1.0))
+    assert member["difference_simultaneous"]["ci_low"] < 0.004
+    assert "is better, though not surely by at least" in member["sentence"]
+    # Holm may reject where the interval of Bonferroni still holds 0: then nothing is sure about the size
+    last = compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=Family(40, 0.04, 1.0))
+    assert last["difference_simultaneous"]["ci_low"] < -0.001 and last["verdict"] == "BETTER"
+    assert "is better, though not surely by at least" in last["sentence"]
+    worse = compare(BASELINE, CANDIDATE, smallest_effect=0.001, family=Family(40, 0.04, 1.0))
+    assert "is worse, though not surely by at least" in worse["sentence"]
+
+
+def test_a_family_pays_for_every_hypothesis():
+    rows = family_of(FAMILY, smallest_effect=0.5)
+    assert [(row["arm"], row["metric"], row["primary"]) for row in rows] == [
+        (arm, metric, (arm, metric) == ("a", "loss")) for arm in "abc" for metric in ("loss", "accuracy")
+    ]
+    p = [float(paired_t(row).p) for row in FAMILY]
+    assert [row["p_value"] for row in rows] == pytest.approx([x for x in p for _ in range(2)])
+    assert [row["p_holm"] for row in rows] == pytest.approx(adjust([x for x in p for _ in range(2)]))
+    loss, accuracy = rows[::2], rows[1::2]
+    assert [row["difference"] for row in loss] == [mean_estimate(row) for row in FAMILY]
+    equal = [float(tost(row, 0.5).p) for row in FAMILY]
+    assert [row["p_equivalence"] for row in loss] == pytest.approx(equal)
+    assert [row["p_equivalence_holm"] for row in loss] == pytest.approx(adjust(equal))
+    assert all(row["p_value"] < row["p_max_t"] < 1 for row in loss)
+    assert {row[key] for row in accuracy for key in ("p_max_t", "p_equivalence", "p_equivalence_holm")} == {None}
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_a_family_of_one_is_the_plain_test():
+    d = np.subtract(BASELINE, CANDIDATE)
+    (row,) = family({"candidate": {"test_loss": d}}, smallest_effect=0.01)
+    result = compare(CANDIDATE, BASELINE, smallest_effect=0.01)
+    assert row["primary"] and row["p_value"] == row["p_holm"] == result["p_value"]
+    assert row["p_equivalence"] == row["p_equivalence_holm"] == result["equivalence"]["p_value"]
+    assert row["p_max_t"] == result["secondary"]["sign_flip_p"] and row["difference"] == result["difference"]
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.permutations(range(20)))
+def test_a_family_knows_no_order_of_pairs_and_a_sign_flips_only_the_estimates(order):
+    rows = family_of(FAMILY, smallest_effect=0.5)
+    shuffled, flipped = family_of(FAMILY[:, order], smallest_effect=0.5), family_of(-FAMILY, smallest_effect=0.5)
+    for row, same, other in zip(rows, shuffled, flipped, strict=True):
+        assert_same(same, row)
+        assert_same(other, row | {"difference": negated(row["difference"])})
+
+
+@pytest.mark.parametrize(
+    ("differences", "message"),
+    [
+        ({}, "found no arm or no metric"),
+        ({"a": {}}, "found no arm or no metric"),
+        ({"a": {"loss": [1.0, 2.0]}, "b": {"accuracy": [1.0, 2.0]}}, "found metrics accuracy of b: allowed are loss"),
+        ({"a": {"loss": [1.0, 2.0]}, "b": {"loss": [1.0, 2.0, 3.0]}}, r"found loss of shapes \[\(2,\), \(3,\)\]"),
+        ({"a": {"loss": [1.0]}}, r"found loss of shapes \[\(1,\)\]"),
+        ({"a": {"loss": [1.0, math.nan]}}, "finite"),
+    ],
+)
+def test_what_is_no_family(differences, message):
+    with pytest.raises(ValueError, match=message) as error:
+        family(differences, smallest_effect=0.1)
+    assert "\n" not in str(error.value)
+
+
+# --- looks ---
+
+
+def of_differences(d, **settings):
+    return compare(np.full(len(d), 8.0), 8.0 + d, **settings)
+
+
+def test_a_planned_stop_decides_by_its_own_interval():
+    d = np.random.default_rng(0).normal(1.5, 1, 32)
+    ends = stopped(d, design=(8, 16, 24, 32), pairs=32)
+    assert (ends.n, ends.stop) == (16, True)
+    result = of_differences(d[:16], smallest_effect=0.05, look=ends)
+    assert result["verdict"] == "BETTER" and result["refusals"] == []
+    assert result["difference"] == {
+        "value": pytest.approx(d[:16].mean()),
+        "ci_low": ends.ci_low,
+        "ci_high": ends.ci_high,
+        "n": 16,
+    }
+    assert result["p_value"] == result["p_adjusted"] == ends.p_value and result["sequential"] == ends._asdict()
+    assert "stopped at look 2 of 4 (16 of at most 32 pairs)" in result["sentence"]
+    assert "99.6955% CI" in result["sentence"] and "against 0.003 at this look" in result["sentence"]
+    assert (
+        of_differences(-d[:16], smallest_effect=0.05, look=stopped(-d, design=(8, 16, 24, 32), pairs=32))["verdict"]
+        == "WORSE"
+    )
+
+
+def test_an_anytime_stop_decides_by_its_own_interval():
+    d = np.random.default_rng(0).normal(1.0, 1, 32)
+    ends = stopped(d, design="anytime", pairs=50)
+    result = of_differences(d[: ends.n], smallest_effect=0.001, look=ends)
+    assert ends.stop and result["verdict"] == "BETTER"
+    assert (result["difference"]["ci_low"], result["p_value"]) == (ends.ci_low, ends.p_value)
+    assert f"stopped after {ends.n} of at most 50 pairs" in result["sentence"]
+    assert f"e = {ends.e_value:.3g}" in result["sentence"]
+
+
+@pytest.mark.parametrize("design", [(5, 10, 20), "anytime"])
+def test_a_look_that_does_not_stop_is_no_verdict_before_the_end(design):
+    d = 0.01 * np.resize([1.0, -1.1], 20)
+    early = of_differences(d[:10], smallest_effect=0.5, look=look(d[:10], design=design, pairs=20))
+    assert early["verdict"] == "INCONCLUSIVE" and "Inconclusive so far" in early["sentence"]
+    assert early["refusals"] == ["10 of 20 planned pairs do not decide: there is no verdict yet, run up to 10 more."]
+    late = of_differences(d, smallest_effect=0.5, look=look(d, design=design, pairs=20))
+    assert late["verdict"] == "EQUIVALENT" and late["refusals"] == []
+    assert "not stopped" in late["sentence"] and "Equivalent" in late["sentence"]
+    unclear = of_differences(d, smallest_effect=1e-4, look=look(d, design=design, pairs=20))
+    assert unclear["verdict"] == "INCONCLUSIVE" and unclear["refusals"] == []
+
+
+def test_a_real_but_negligible_difference_is_equivalent_at_a_look_too():
+    d = 0.01 + 1e-4 * np.resize([1.0, -1.0], 20)
+    result = of_differences(d, smallest_effect=0.5, look=look(d, design=(20, 40), pairs=40))
+    assert result["verdict"] == "EQUIVALENT" and "Different but negligible" in result["sentence"]
+
+
+def numbers(x):
+    return [leaf for leaf in strings_and_numbers(x).values() if isinstance(leaf, float)]
+
+
+@pytest.mark.parametrize("design", [(12, 24), "anytime"])
+@pytest.mark.parametrize("shift", [0.0, 2.0])
+def test_after_a_look_nothing_unadjusted_is_left(design, shift):
+    d = np.random.default_rng(2).normal(shift, 1, 12)
+    candidate, baseline = np.full(12, 8.0) + np.arange(12) / 8, 8.0 + np.arange(12) / 8 + d
+    plain = compare(candidate, baseline, smallest_effect=0.3)
+    result = compare(candidate, baseline, smallest_effect=0.3, look=look(d, design=design, pairs=24))
+    kept = {"probability_equivalent", "probability_better", "meaningfully_better", "role"}
+    assert {key for key, value in result["secondary"].items() if value is not None} == kept
+    assert result["effect_size"] == plain["effect_size"] | {"ci_low": None, "ci_high": None}
+    limits = {
+        limit
+        for key, value in plain.items()
+        for part in (value, *(value.values() if isinstance(value, dict) else ()))
+        if isinstance(part, dict)
+        for name, limit in part.items()
+        if name.startswith("ci_")
+    } - {0.0, 1.0, None}
+    assert len(limits) >= 12
+    assert not limits & set(numbers(result))
+    for key in ("difference", "candidate", "baseline", "relative_difference", "probability_of_improvement"):
+        assert result[key]["ci_low"] < plain[key]["ci_low"] and result[key]["ci_high"] >= plain[key]["ci_high"], key
+        assert result[key]["value"] == plain[key]["value"]
+    assert result["minimal_detectable_effect"] > plain["minimal_detectable_effect"]
+    assert plain.keys() | {"sequential"} == result.keys()
+
+
+@settings(max_examples=40, deadline=None)
+@given(LOSSES, st.sampled_from(["planned", "last", "anytime"]), st.sampled_from([0.05, 0.001]))
+def test_swapping_the_arms_at_a_look_flips_the_sign_and_nothing_else(losses, kind, alpha):
+    d = np.subtract(losses[1], losses[0])
+    n = len(d)
+    if kind == "anytime" and n < 5:
+        return
+    design, pairs = {"planned": ((n, 2 * n), 2 * n), "last": ((n,), n), "anytime": ("anytime", n)}[kind]
+    result, swapped = (
+        compare(*arms, smallest_effect=0.25, alpha=alpha, look=look(x, design=design, pairs=pairs, alpha=alpha))
+        for arms, x in ((losses, d), (losses[::-1], -d))
+    )
+    assert {result["verdict"], swapped["verdict"]} in (
+        {"BETTER", "WORSE"},
+        {"EQUIVALENT"},
+        {"INCONCLUSIVE"},
+    )
+    assert_same(swapped["difference"], negated(result["difference"]))
+    assert_same(swapped["candidate"], result["baseline"])
+    assert swapped["p_value"] == pytest.approx(result["p_value"], rel=1e-6, abs=1e-9)
+    for one in (result, swapped):
+        assert json.loads(json.dumps(one, allow_nan=False)) == one
+        assert "nan" not in one["sentence"] and "None" not in one["sentence"] and "\n" not in one["sentence"]
+
+
+def test_a_look_at_other_pairs_or_in_a_family_is_refused():
+    d = np.resize([1.0, -1.0], 16)
+    ends = look(d, design=(16, 32), pairs=32)
+    for pairs, settings_, message in (
+        (d[:15], {}, "found a look at 16 pairs with alpha 0.05 for 15 pairs with alpha 0.05"),
+        (d, {"alpha": 0.01}, "for 16 pairs with alpha 0.01"),
+        (d, {"family": Family(2, 0.5, 0.5)}, "found a look within a family of 2: allowed is one hypothesis"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            of_differences(pairs, smallest_effect=0.1, look=ends, **settings_)
+
+
 # --- laws ---
 
 
@@ -324,6 +432,7 @@ def test_swapping_the_arms_flips_the_sign_and_nothing_else(losses):
         | {
             "bootstrap_t": negated(secondary["bootstrap_t"]),
             "probability_better": 1 - secondary["probability_equivalent"] - secondary["probability_better"],
+            "meaningfully_better": chance["ci_high"] < 0.5 and chance["value"] <= 0.25,
         },
     }
     assert_same(swapped, expected)
@@ -410,3 +519,13 @@ def test_report_protocol_refuses_what_has_no_percentage():
         report_protocol([1.0, 1.0], [0.0, 1.0])
     with pytest.raises(ValueError, match="found 1 pairs"):
         report_protocol([1.0], [1.0])
+
+
+def test_one_report_after_another_claims_from_its_own_seeds():
+    candidate, baseline = np.random.default_rng(0).uniform(1, 2, (2, 25))
+    claims = report_protocols(candidate, baseline)
+    assert [claim["first_pair"] for claim in claims] == [0, 10]  # 5 pairs are left over
+    assert claims[1] == {"first_pair": 10} | report_protocol(candidate[10:20], baseline[10:20])
+    assert len({claim["mean_percent"] for claim in claims}) == 2
+    assert [claim["n"] for claim in report_protocols(candidate, baseline, size=6)] == [6] * 4
+    assert report_protocols(candidate, baseline, size=26) == []
