@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from infinito import tasks
 from infinito.params import Study
@@ -34,10 +32,9 @@ tags: [infinito, {network}]
 
 Three claims, kept apart:
 
-* **These weights** score as the table says on the test set; that says nothing about seeds.
-* **The init seed** is judged above, on data seeds and against init seeds that the selection never saw.
-* **This cell** (init seed and data seed together) is no claim of its own: training is deterministic, so rerunning it
-  gives these same weights.
+* **These weights**: {weights_claim}
+* **The init seed**: {seed_claim}
+* **The cell** (init seed and data seed together): {cell_claim}
 
 `model.safetensors` holds the trained weights, `initial.safetensors` the weights before training, `config.json` what
 builds the network, `evidence.json` the decision with all its figures, `confirmation/` every run behind it.
@@ -52,25 +49,6 @@ network = build(config["network"], **config["settings"])
 network.load_state_dict(load_file("model.safetensors"))
 ```
 """
-
-
-def interval_over_examples(nats: np.ndarray, tokens: np.ndarray) -> dict[str, Any]:
-    """Test loss of fixed weights with its 95 % interval over test examples; it says nothing about other seeds.
-
-    A ratio estimate (nats over tokens) with the variance of its residuals (Cochran 1977, section 6.4).
-
-    Args:
-        nats: summed loss per example, [1, N].
-        tokens: scored tokens per example, [N].
-
-    Returns:
-        {value, ci_low, ci_high, n}, nats per token.
-    """
-    n, total = len(tokens), float(tokens.sum())
-    value = float(nats[0].sum()) / total
-    error = float(np.sqrt(n) * (nats[0] - value * tokens).std(ddof=1)) / total
-    reach = float(stats.t.ppf(0.975, n - 1)) * error
-    return {"value": value, "ci_low": value - reach, "ci_high": value + reach, "n": n}
 
 
 def export(
@@ -113,7 +91,7 @@ def export(
         "init_seed": int(row["init_seed"]),
         "data_seed": int(row["data_seed"]),
         **{name: float(row[name]) for name in ("val_loss", "test_loss", "accuracy")},
-        "test_loss_interval": interval_over_examples(*confirmation.items([str(row["run_id"])])),
+        "test_loss_interval": result["claims"]["checkpoint"]["test_loss"],
     }
     record = confirmation.record(row["stack_id"])
     write_json(folder / "evidence.json", result | {"checkpoint": facts, "provenance": record})
@@ -124,6 +102,9 @@ def export(
             study=study.params.study,
             parameters=sum(tensor.numel() for tensor in final.values()),
             status=result["status"],
+            weights_claim=result["claims"]["checkpoint"]["sentence"],
+            seed_claim=result["claims"]["init_seed"]["sentence"],
+            cell_claim=result["claims"]["cell"]["sentence"],
             sentence=result["sentence"],
             protocol=result["protocol_sha256"],
             **{key: value for key, value in facts.items() if key not in ("run_id", "test_loss_interval")},

@@ -1,5 +1,6 @@
 """Golden seeds: known answers, the confirmation rule, and every way to break it."""
 
+import hashlib
 import json
 import math
 
@@ -9,6 +10,8 @@ from scipy import stats
 
 from infinito import golden as g
 from infinito.attribute import mean_squares
+from infinito.paired import adjust, expected_maximum
+from infinito.storage import canonical
 
 SEEDS = {
     "golden_init": 7,
@@ -19,6 +22,9 @@ SEEDS = {
     "registered": True,
     "margin_useful": 0.05,
 }
+
+
+DESIGN = {name: value for name, value in SEEDS.items() if name != "golden_init"}
 
 
 def losses(gain: float, sd: float = 0.1, n: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -75,6 +81,49 @@ def test_the_best_of_equal_seeds_looks_as_good_as_luck_predicts():
     assert np.mean(best) == pytest.approx(np.mean(luck), rel=0.08)
     assert np.mean(best) == pytest.approx(0.69, abs=0.04)
     assert np.mean(shrunken) < np.mean(best) / 4
+
+
+def test_the_best_cell_of_equal_cells_is_as_good_as_luck_predicts():
+    gain, luck = [], []
+    for y in np.random.default_rng(2).standard_normal((300, 5, 5)):
+        cell = g.select(y)["best_cell"]
+        assert y[tuple(cell["index"])] == y.min() and cell["gain"] == pytest.approx(y.mean() - y.min())
+        assert cell["expected_best_by_luck"] == pytest.approx(expected_maximum(25) * y.std(ddof=1))
+        gain.append(cell["gain"])
+        luck.append(cell["expected_best_by_luck"])
+    assert np.mean(gain) == pytest.approx(np.mean(luck), rel=0.03)
+
+
+def test_equal_reruns_change_no_selection():
+    y = np.random.default_rng(3).standard_normal((6, 5))
+    once, again = g.select(y), g.select(np.broadcast_to(y[..., None, None], (6, 5, 2, 3)))
+    assert [seed["index"] for seed in again["ranking"]] == [seed["index"] for seed in once["ranking"]]
+    for name in ("expected_best_by_luck", "p_init"):
+        assert again[name] == pytest.approx(once[name])
+    assert again["best"] == pytest.approx(once["best"])
+    assert again["best_cell"]["index"] == once["best_cell"]["index"]
+
+
+def test_the_conditional_estimate_solves_its_equation():
+    y = np.random.default_rng(4).standard_normal((8, 5, 1)) + np.linspace(0, 9, 8)[:, None, None]
+    second, first = np.sort(g.naive_gain(y))[-2:]
+    gain, se = g.conditional_gain(y), math.sqrt(mean_squares(y).interaction / 5)
+    z = (gain - second) / se
+    assert 0 < gain < first
+    assert (first - gain) / se == pytest.approx(stats.norm.pdf(z) / stats.norm.cdf(z))
+    assert g.select(y)["best"]["conditional_mle_gain"] == gain
+    assert g.conditional_gain(np.zeros((4, 3, 1))) == 0
+
+
+@pytest.mark.parametrize(("variance", "bias", "rmse"), [(0, 0.22, 0.41), (0.1, 0.08, 0.46), (2, -0.18, 0.74)])
+def test_the_conditional_estimate_is_as_biased_as_it_is_said_to_be(variance, bias, rmse):
+    rng, error = np.random.default_rng(5), []
+    for _ in range(500):
+        init = math.sqrt(variance) * rng.standard_normal(10)
+        y = init[:, None, None] + rng.standard_normal((10, 5, 1))
+        error.append(g.conditional_gain(y) - (init.mean() - init[g.naive_gain(y).argmax()]))
+    assert np.mean(error) == pytest.approx(bias, abs=0.1)
+    assert np.sqrt(np.mean(np.square(error))) == pytest.approx(rmse, abs=0.07)
 
 
 def test_select_of_a_constant_grid():
@@ -162,7 +211,160 @@ def test_bad_input_is_one_clear_line(golden, control, message):
     assert "\n" not in str(error.value)
 
 
+def test_one_candidate_of_many_is_the_plain_confirmation():
+    for gain in (-0.1, 0.0, 0.03, 0.1):
+        golden, control = losses(gain)
+        alone = g.confirm_all([g.Candidate("selected", 7, golden)], control, **DESIGN)
+        assert alone == [g.confirm(golden, control, **SEEDS)]
+        assert alone[0]["p_holm"] == alone[0]["p_value"] and alone[0]["bound_alpha"] == alone[0]["alpha"]
+
+
+def test_with_one_candidate_the_decision_is_that_of_the_lower_bound():
+    for seed in range(40):
+        golden, control = losses(0.06, sd=0.1, seed=seed)
+        result = g.confirm(golden, control, **(SEEDS | {"margin": 0.01}))
+        assert (result["status"] == "GOLDEN_CONFIRMED") == (result["difference"]["ci_low"] > 0.01)
+
+
+def three() -> tuple[list[g.Candidate], np.ndarray]:
+    """Candidates with one-sided p about .0001, .01 and .5; the second is confirmed by Holm and not by Bonferroni."""
+    rng = np.random.default_rng(6)
+    control = 3 + 0.1 * rng.standard_normal((12, 3))
+    noise = rng.standard_normal((3, 12))
+    noise = 0.1 * (noise - noise.mean(1, keepdims=True)) / noise.std(1, ddof=1, keepdims=True)
+    t = stats.t.isf([1e-4, 0.01, 0.5], 11)
+    d = t[:, None] * 0.1 / math.sqrt(12) + noise
+    names = (("selected", 7), ("best of ten", 55), ("checkpoint", None))
+    return [g.Candidate(*name, control.mean(1) - x) for name, x in zip(names, d, strict=True)], control
+
+
+def test_several_candidates_share_the_level_by_holm():
+    candidates, control = three()
+    results = g.confirm_all(candidates, control, **DESIGN)
+    p = [result["p_value"] for result in results]
+    assert p == pytest.approx([1e-4, 0.01, 0.5])
+    assert [result["p_holm"] for result in results] == pytest.approx(adjust(p, "holm"))
+    assert [result["status"] for result in results] == ["GOLDEN_CONFIRMED", "GOLDEN_CONFIRMED", "NOT_CONFIRMED"]
+    for result in results:
+        assert result["forwarded"] == 3 and result["bound_alpha"] == pytest.approx(0.025 / 3)
+        reach = stats.t.isf(0.025 / 3, 11) * 0.1 / math.sqrt(12)
+        assert result["difference"]["ci_high"] - result["difference"]["value"] == pytest.approx(reach)
+        assert "99.17% bounds" in result["sentence"] and "by Holm for 3 candidates" in result["sentence"]
+        assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_every_candidate_is_called_by_its_name():
+    candidates, control = three()
+    results = g.confirm_all(candidates, control, **DESIGN)
+    starts = ["Init seed 7 (selected) is golden", "Init seed 55 (best of ten) is golden"]
+    starts += ['The initialisation "checkpoint" is not confirmed']
+    assert all(result["sentence"].startswith(start) for result, start in zip(results, starts, strict=True))
+    assert [result["golden_init_seed"] for result in results] == [7, 55, None]
+    assert [result["name"] for result in results] == ["selected", "best of ten", "checkpoint"]
+
+
+def test_no_forwarded_seed_may_be_a_control():
+    candidates, control = three()
+    candidates[1] = candidates[1]._replace(golden_init=1004)
+    results = g.confirm_all(candidates, control, **DESIGN)
+    assert {result["status"] for result in results} == {"INVALID"}
+    assert "control init seed 1004 was used" in results[2]["reason"]
+
+
+@pytest.mark.parametrize("changes", [{"golden_init": 7}, {"name": "selected"}])
+def test_a_candidate_is_forwarded_once(changes):
+    candidates, control = three()
+    candidates[1] = candidates[1]._replace(**changes)
+    with pytest.raises(ValueError, match="none twice"):
+        g.confirm_all(candidates, control, **DESIGN)
+    with pytest.raises(ValueError, match="at least one"):
+        g.confirm_all([], control, **DESIGN)
+
+
+def test_a_candidate_needs_all_its_losses():
+    candidates, control = three()
+    candidates[1] = candidates[1]._replace(loss=np.ones(11))
+    with pytest.raises(ValueError, match=r"shapes \(11,\), \(12,\), \(12, 3\)"):
+        g.confirm_all(candidates, control, **DESIGN)
+
+
+def test_useless_candidates_are_rarely_confirmed_however_many_there_are(monkeypatch):
+    monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage at every call, which takes minutes
+    rng, wrong = np.random.default_rng(7), 0
+    for _ in range(600):
+        data = rng.standard_normal((12, 1))
+        control = data + rng.standard_normal((12, 3))
+        candidates = [g.Candidate(str(k), k, data[:, 0] + rng.standard_normal(12)) for k in range(4)]
+        results = g.confirm_all(candidates, control, **(DESIGN | {"alpha": 0.1}))
+        wrong += any(result["status"] == "GOLDEN_CONFIRMED" for result in results)
+    assert 0.03 < wrong / 600 < 0.13
+
+
+def test_the_loss_of_a_checkpoint_by_hand():
+    # what the documents have more than 1.5 nats per token: -0.5, 0.5, 0; their SD is 0.5, and there are 4 tokens
+    loss = g.checkpoint_loss([1.0, 5.0, 0.0], [1, 3, 0])
+    assert loss["value"] == 1.5 and loss["n"] == 3
+    assert loss["ci_high"] - 1.5 == pytest.approx(4.30265273 * math.sqrt(3) * 0.5 / 4)
+    assert g.checkpoint_loss([3.0], [2]) == {"value": 1.5, "ci_low": None, "ci_high": None, "n": 1}
+
+
+def test_the_interval_of_a_checkpoint_covers_the_loss_of_all_documents():
+    rng, hits = np.random.default_rng(8), 0
+    for _ in range(1000):
+        tokens = rng.integers(20, 400, 60)
+        nats = tokens * (3 + rng.standard_normal(60) * 0.5)
+        loss = g.checkpoint_loss(nats, tokens)
+        hits += loss["ci_low"] <= 3 <= loss["ci_high"]
+    assert 0.925 < hits / 1000 < 0.97
+
+
+@pytest.mark.parametrize(
+    ("nats", "tokens"), [([1.0, 2.0], [1]), ([], []), ([1.0], [0]), ([math.nan, 1.0], [1, 1]), ([[1.0]], [[1]])]
+)
+def test_a_checkpoint_needs_the_nats_of_every_document(nats, tokens):
+    with pytest.raises(ValueError, match="found nats and tokens of shapes"):
+        g.checkpoint_loss(nats, tokens)
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "says"),
+    [
+        (True, "the cell is just its weights"),
+        (False, "Reruns differ: a claim about the cell needs 10"),
+        (None, "No run was"),
+    ],
+)
+def test_the_three_claims_are_kept_apart(deterministic, says):
+    candidates, control = three()
+    decisions = g.confirm_all(candidates, control, **DESIGN)
+    best_cell = g.select(np.random.default_rng(9).standard_normal((5, 5)))["best_cell"]
+    result = g.claims(
+        [1.0, 5.0, 0.5], [1, 3, 1], decisions, best_cell, cell_seeds=(31, 42), deterministic=deterministic
+    )
+    assert {name: claim["claim"] for name, claim in result.items()} == {
+        "checkpoint": "G1",
+        "init_seed": "G2",
+        "cell": "G3",
+    }
+    weights, seed, cell = (claim["sentence"] for claim in result.values())
+    assert result["checkpoint"]["test_loss"] == g.checkpoint_loss([1.0, 5.0, 0.5], [1, 3, 1])
+    assert "selected on validation loss" in weights and "(95% interval over 3 test documents)" in weights
+    assert weights.endswith("This says nothing about seeds.")
+    assert all(decision["sentence"] in seed for decision in decisions)
+    assert "init seed 31 with data seed 42" in cell and f"{best_cell['expected_best_by_luck']:.3g} better" in cell
+    assert says in cell
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_one_test_document_gives_no_interval():
+    best_cell = {"index": [0, 0], "gain": 0.1, "expected_best_by_luck": 0.2}
+    result = g.claims([3.0], [2], [], best_cell, cell_seeds=(1, 2), deterministic=True, unit="examples")
+    assert "test loss of 1.5 nats per token over 1 test examples." in result["checkpoint"]["sentence"]
+
+
 def test_protocol_hash_is_canonical():
+    accents = {"study": "Wörter"}
+    assert g.protocol_hash(accents) == hashlib.sha256(canonical(accents).encode()).hexdigest()
     assert g.protocol_hash({"b": 1, "a": [0.5, "x"]}) == g.protocol_hash({"a": [0.5, "x"], "b": 1})
     assert g.protocol_hash({"a": 1}) != g.protocol_hash({"a": 2})
     assert g.protocol_hash({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
