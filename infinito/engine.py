@@ -134,7 +134,7 @@ class Objective(nn.Module):
     def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
         """inputs, targets: [B, T] -> (loss + penalty, (loss in mean nats per scored token, state))."""
         with_penalty = getattr(self.network, "forward_with_penalty", None)
-        logits, penalty = with_penalty(inputs) if with_penalty else (self.network(inputs), 0.0)
+        logits, penalty = (self.network(inputs), 0.0) if with_penalty is None else with_penalty(inputs)
         loss = token_nats(logits, targets).sum() / (targets != IGNORE).sum()
         state = dict(self.network.named_buffers()) | dict(self.network.named_parameters())
         return loss + penalty, (loss, {name: state[name] for name in self.state_names})
@@ -312,8 +312,10 @@ def train(
     dropout = None if settings.dropout is None else per_run("dropout")
     if dropout is not None and not program.rates:
         raise ValueError("dropout: the network has no dropout of its own; build it with a rate above 0")
-    order = torch.stack([data.order(seed, steps, settings.batch) for seed in data_seeds]).to(device)  # [S, steps, B]
-    keys = torch.stack([noise_keys(seed, steps) for seed in noise_seeds]).to(device)  # [S, steps, 2]
+    # the step comes first: what one step gets then has the same strides whatever the number of steps, and the compiled
+    # program fits every study
+    order = torch.stack([data.order(seed, steps, settings.batch) for seed in data_seeds], 1).to(device)  # [steps, S, B]
+    keys = torch.stack([noise_keys(seed, steps) for seed in noise_seeds], 1).to(device)  # [steps, S, 2]
     factor = torch.tensor([learning_rate(t, steps, settings.warmup, settings.schedule) for t in range(steps)])
     powers = torch.arange(1, steps + 1, dtype=torch.float64)
     corrections = torch.stack([1 - beta**powers for beta in BETAS], -1).float().to(device)  # [steps, 2]
@@ -323,13 +325,13 @@ def train(
     probe = data.validation.first(PROBE)
 
     for t in range(steps):
-        inputs, targets = data.batch(order[:, t])
+        inputs, targets = data.batch(order[t])
         losses[:, t], weights, first_moment, second_moment, state = program.step(
             weights,
             first_moment,
             second_moment,
             state,
-            keys[:, t],
+            keys[t],
             dropout,
             inputs,
             targets,

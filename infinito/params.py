@@ -72,14 +72,18 @@ class Grid(Section):
 
     inits: Annotated[int, Field(ge=2)]
     datas: Annotated[int, Field(ge=2)]
+    noises: Count  # noise seeds of its own that every cell is trained with; 1: the noise comes from the data seed
+    reps: Count  # trainings from identical seeds: what differs between them is nondeterminism
 
 
 class Train(Section):
     """How every run is trained, and which seeds."""
 
     seed: Annotated[int, Field(ge=0, lt=100_000)]  # root of all pools of seeds
+    plan: str | None  # sha256 of the plan.json that was written before the runs, or null: the verdict is exploratory
     candidate: Arm
     baseline: Arm
+    ablations: dict[str, Arm]  # further arms, each against the same baseline; all count in the family of tests
     trunk: Trunk
     steps: Count
     batch: Count
@@ -88,10 +92,17 @@ class Train(Section):
     schedule: Literal["constant", "cosine"]  # after the warm-up; cosine ends at 0
     weight_decay: NotNegative
     clip_norm: Positive  # largest gradient norm of a run
+    pilot: Annotated[int, Field(ge=0, lt=1_000_000)]  # pairs to plan with, never part of the verdict
     pairs: Annotated[int, Field(ge=1, lt=1_000_000)]  # confirmatory pairs, for the verdict
+    looks: list[Count] | Literal["anytime"]  # tests before all pairs are run: [] none, [10, 15, 20] planned, or anytime
     grid: Grid  # exploratory, for attribution and for selecting seeds
     stack: Count  # runs trained together in one process
     curve_every: Count  # steps between two points of a learning curve
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """All arms by name: the candidate, the baseline, the ablations."""
+        return {"candidate": self.candidate, "baseline": self.baseline, **self.ablations}
 
 
 class Compare(Section):
@@ -99,6 +110,7 @@ class Compare(Section):
 
     alpha: Level
     smallest_effect: Positive  # smallest difference of interest, nats per token, declared before the runs
+    metrics: Annotated[list[Literal["test_loss", "accuracy", "exact"]], Field(min_length=1)]  # the first one decides
 
 
 class Attribute(Section):
@@ -110,6 +122,8 @@ class Attribute(Section):
 class Golden(Section):
     """Selecting an init seed on the grid, and confirming it on fresh data seeds against fresh controls."""
 
+    forward: Annotated[list[Literal["selected", "best_of_ten", "best_cell", "checkpoint"]], Field(min_length=1)]
+    checkpoint: str | None  # file of initial weights that are put to the same rule, with forward: [.., checkpoint]
     data_seeds: Annotated[int, Field(ge=2)]  # fresh data seeds
     controls: Count  # fresh init seeds at each of them
     alpha: Level  # one-sided
@@ -117,10 +131,18 @@ class Golden(Section):
     useful: Positive  # a gain below it is of no use; the seed is refuted when the upper bound is below
 
 
+class Compute(Section):
+    """An ensemble against single models of equal compute."""
+
+    size: Annotated[int, Field(ge=2)]  # members
+    runs: Annotated[int, Field(ge=2)]  # models trained size times as long, and as many with size times the arithmetic
+
+
 class Ensemble(Section):
     """How many members are averaged."""
 
     sizes: Annotated[list[Count], Field(min_length=1)]
+    compute: Compute | None
 
 
 class Report(Section):
@@ -160,6 +182,14 @@ class Study:
     @property
     def golden(self) -> Path:
         return self.folder / "models" / "golden"
+
+    @property
+    def ensemble(self) -> Path:
+        return self.folder / "models" / "ensemble"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
 
     @property
     def results(self) -> Path:
@@ -230,9 +260,18 @@ def _check_together(file: Path, params: Params) -> None:
         raise ValueError(
             f"{file}: train.pairs: found {train.pairs}; allowed: 2 or more for an interval, 10 or more for a verdict"
         )
-    if max(params.ensemble.sizes) > train.pairs:
+    sizes = {"sizes": max(params.ensemble.sizes)}
+    if params.ensemble.compute is not None:
+        sizes["compute.size"] = 2 * params.ensemble.compute.size  # an interval needs two groups
+    for key, size in sizes.items():
+        if size > train.pairs:
+            raise ValueError(f"{file}: ensemble.{key}: needs {size} runs; allowed: at most train.pairs ({train.pairs})")
+    _check_arms(file, params)
+    _check_looks(file, params)
+    if ("checkpoint" in params.golden.forward) != (params.golden.checkpoint is not None):
         raise ValueError(
-            f"{file}: ensemble.sizes: found {max(params.ensemble.sizes)}; allowed: at most train.pairs ({train.pairs})"
+            f"{file}: golden.checkpoint: found {params.golden.checkpoint}; allowed: a file of initial weights with "
+            "forward: [.., checkpoint], else null"
         )
     if isinstance(prepare, Dyck) and prepare.min_depth > prepare.max_depth:
         raise ValueError(
@@ -242,4 +281,32 @@ def _check_together(file: Path, params: Params) -> None:
         raise ValueError(
             f"{file}: prepare.vocabulary: found {prepare.vocabulary}; "
             "allowed: a number with tokenizer: train, else null"
+        )
+
+
+def _check_arms(file: Path, params: Params) -> None:
+    train = params.train
+    for name, arm in train.ablations.items():
+        if name in ("candidate", "baseline") or not name.isidentifier():
+            raise ValueError(f"{file}: train.ablations: found {name!r}; allowed: a plain word other than the two arms")
+        if arm in [other for key, other in train.arms.items() if key != name]:
+            raise ValueError(
+                f"{file}: train.ablations.{name}: found an arm that is there already; allowed: another one"
+            )
+    metrics = params.compare.metrics
+    if metrics[0] != "test_loss" or len(set(metrics)) < len(metrics):
+        raise ValueError(f"{file}: compare.metrics: found {metrics}; allowed: test_loss first, each metric once")
+
+
+def _check_looks(file: Path, params: Params) -> None:
+    looks, pairs = params.train.looks, params.train.pairs
+    if not looks:
+        return
+    if looks != "anytime" and (sorted(set(looks)) != looks or looks[0] < 2 or looks[-1] != pairs):
+        raise ValueError(f"{file}: train.looks: found {looks}; allowed: rising numbers of pairs, the last one {pairs}")
+    family = (1 + len(params.train.ablations)) * len(params.compare.metrics)
+    if family > 1:
+        raise ValueError(
+            f"{file}: train.looks: found {looks} with {family} hypotheses; allowed: looks with one candidate and one "
+            "metric, or [] with several"
         )

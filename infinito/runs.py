@@ -28,8 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from infinito import engine, networks, params, seeds, tasks
+from infinito.pairing import paired_runs
 from infinito.storage import (
     canonical,
+    file_sha256,
     read_json,
     read_table,
     read_weights,
@@ -42,7 +44,7 @@ from infinito.storage import (
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "infinito/stack/1"  # of the files of a stack
+SCHEMA = "infinito/stack/2"  # of the files of a stack
 PACKAGES = ("infinito", "torch", "numpy", "scipy", "pandas", "pyarrow", "safetensors", "pydantic", "transformers")
 
 
@@ -54,7 +56,17 @@ class Run:
     design: str
     init_seed: int
     data_seed: int
-    rep: int = 0
+    rep: int = 0  # counts trainings from identical seeds
+    own_noise_seed: int | None = None
+
+    @property
+    def noise_seed(self) -> int:
+        """Of dropout and exploration: its own, or else the stream named noise of the data seed."""
+        return self.data_seed if self.own_noise_seed is None else self.own_noise_seed
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        return {"init": self.init_seed, "data": self.data_seed, "noise": self.noise_seed, "rep": self.rep}
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class StackJob:
     number: int
     scratch: Path
     protocol: str | None = None  # hash of what was registered before these runs; recorded with them
+    initial: Path | None = None  # file of initial weights, which then come from no init seed
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
 
     @property
@@ -90,9 +103,19 @@ class StackJob:
             "arm": self.arm.model_dump(),
             "data": self.data_sha256,
             "train": how,
-            "seeds": {"init": run.init_seed, "data": run.data_seed, "rep": run.rep},
+            "seeds": run.seeds,
+            "initial": self.initial_sha256,
         }
         return sha256(canonical(identity))[:16]
+
+    @functools.cached_property
+    def initial_sha256(self) -> str | None:
+        return None if self.initial is None else file_sha256(self.initial)
+
+    @property
+    def arm_sha256(self) -> str:
+        """Hash of the network and its settings: what makes two runs those of one and the same arm."""
+        return sha256(canonical({"arm": self.arm.model_dump(), "trunk": self.train.trunk.model_dump()}))
 
     @functools.cached_property
     def stack_id(self) -> str:
@@ -141,19 +164,25 @@ def code_sha256(network: str) -> str:
     return digest.hexdigest()
 
 
-def network_maker(arm: params.Arm, trunk: params.Trunk, data: tasks.Data) -> Callable[[], nn.Module]:
-    """What makes the network of an arm for a task.
+def network_maker(
+    arm: params.Arm, trunk: params.Trunk, data: tasks.Data, initial: Path | None = None
+) -> Callable[[], nn.Module]:
+    """What makes the network of an arm for a task, with freshly drawn weights or with those of the file `initial`.
 
     Raises:
         ValueError: unknown or unimportable network, settings that it doesn't take or may not set, a failing forward
-            pass, or logits of another shape than [batch, length, vocabulary].
+            pass, logits of another shape than [batch, length, vocabulary], or initial weights that don't fit.
     """
     given: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": data.causal}
     for name in given.keys() & arm.settings.keys():
         raise ValueError(
             f"network: {arm.network!r}: settings.{name}: found {arm.settings[name]!r}; the task decides it"
         )
-    make = functools.partial(networks.build, arm.network, **(trunk.model_dump() | given | arm.settings))
+    make: Callable[[], nn.Module] = functools.partial(
+        networks.build, arm.network, **(trunk.model_dump() | given | arm.settings)
+    )
+    if initial is not None:
+        make = functools.partial(networks.with_weights, make, initial)
     # the first error is better here than in a worker process
     with seeds.DrawFrom(seeds.torch_stream(0, "unused")), torch.no_grad():
         try:
@@ -169,7 +198,16 @@ def network_maker(arm: params.Arm, trunk: params.Trunk, data: tasks.Data) -> Cal
     return make
 
 
-def plan(study: params.Study, data: tasks.Data, wanted: Iterable[Run], protocol: str | None = None) -> list[StackJob]:
+def plan(
+    study: params.Study,
+    data: tasks.Data,
+    wanted: Iterable[Run],
+    *,
+    protocol: str | None = None,
+    train: params.Train | None = None,
+    initial: Path | None = None,
+    first: int = 0,
+) -> list[StackJob]:
     """Group runs into stacks, per arm and design, in the given order; arms take turns.
 
     Args:
@@ -177,25 +215,27 @@ def plan(study: params.Study, data: tasks.Data, wanted: Iterable[Run], protocol:
         data: the prepared task.
         wanted: the runs.
         protocol: hash of the protocol that was registered for these runs, to be recorded with those trained now.
+        train: how to train, where it is not as the study's params say.
+        initial: file of initial weights for all of these runs.
+        first: number of the first stack of a design, where earlier ones were planned before.
 
     Raises:
         ValueError: see `network_maker`.
     """
     if not torch.cuda.is_available() and engine.compiler() is None:
         logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
-    train = study.params.train
-    arms = {"candidate": train.candidate, "baseline": train.baseline}
+    train = train or study.params.train
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in wanted:
         groups.setdefault((run.design, run.arm), []).append(run)
     jobs = []
     for (_, arm), runs in groups.items():
-        network_maker(arms[arm], train.trunk, data)
-        for number, start in enumerate(range(0, len(runs), train.stack)):
+        network_maker(train.arms[arm], train.trunk, data, initial)
+        for number, start in enumerate(range(0, len(runs), train.stack), first):
             jobs.append(
                 StackJob(
                     study=study.params.study,
-                    arm=arms[arm],
+                    arm=train.arms[arm],
                     train=train,
                     data=study.data.resolve(),
                     data_sha256=data.sha256,
@@ -203,18 +243,21 @@ def plan(study: params.Study, data: tasks.Data, wanted: Iterable[Run], protocol:
                     number=number,
                     scratch=study.scratch.resolve(),
                     protocol=protocol,
+                    initial=initial.resolve() if initial else None,
                 )
             )
     return sorted(jobs, key=lambda job: job.number)  # neighbours differ in arm: two workers compile side by side
 
 
 @functools.lru_cache(maxsize=4)
-def _program(arm_json: str, trunk_json: str, data: Path, data_sha256: str, device: str) -> tuple[Any, tasks.Data]:
+def _program(
+    arm_json: str, trunk_json: str, data: Path, data_sha256: str, device: str, initial: Path | None
+) -> tuple[Any, tasks.Data]:
     """Compiled once per process, whatever the number of stacks."""
     loaded = tasks.load(data)
     arm = params.Arm.model_validate_json(arm_json)
     trunk = params.Trunk.model_validate_json(trunk_json)
-    return engine.Program(network_maker(arm, trunk, loaded), device, compiles(device)), loaded
+    return engine.Program(network_maker(arm, trunk, loaded, initial), device, compiles(device)), loaded
 
 
 def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
@@ -228,7 +271,12 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
         return folder
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(job.scratch.parent / "compiled"))
     program, data = _program(
-        job.arm.model_dump_json(), job.train.trunk.model_dump_json(), job.data, job.data_sha256, job.device
+        job.arm.model_dump_json(),
+        job.train.trunk.model_dump_json(),
+        job.data,
+        job.data_sha256,
+        job.device,
+        job.initial,
     )
     # a short stack is filled up: the shapes stay the same, so nothing is compiled twice and the bits don't depend on it
     padded = [*job.runs, *[job.runs[-1]] * (job.train.stack - len(job.runs))]
@@ -252,7 +300,7 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
         settings,
         [run.init_seed for run in padded],
         [run.data_seed for run in padded],
-        [run.data_seed for run in padded],  # noise has its own stream, by default of the data seed
+        [run.noise_seed for run in padded],
         progress=lambda steps: progress(steps * len(job.runs)),
     )
     with replacing(folder, first_wins=True) as temporary:  # another process may be finishing the same stack
@@ -271,11 +319,20 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
     def scored(loss: np.ndarray, lane: int) -> float:
         return cap if trained.diverged[lane] else float(loss[lane])
 
+    # what the runs of a pair must have in common
+    alike = {
+        "data_sha256": job.data_sha256,
+        "evaluation_sha256": _split_sha256(data.test),
+        "train_tokens": job.train.steps * job.train.batch * data.length,
+        "device": device_class(job.device),
+        "code_sha256": code_sha256(job.arm.network),
+        "arm_sha256": job.arm_sha256,
+    }
     rows = [
         {
             "run_id": ids[lane],
             "study": job.study,
-            **{key: getattr(run, key) for key in ("arm", "design", "init_seed", "data_seed", "rep")},
+            **{key: getattr(run, key) for key in ("arm", "design", "init_seed", "data_seed", "noise_seed", "rep")},
             "stack_id": job.stack_id,
             "lane": lane,
             "steps": job.train.steps,
@@ -291,6 +348,7 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
             "diverged": bool(trained.diverged[lane]),
             "wall_seconds": trained.wall_seconds / n,
             "weights_sha256": _weights_sha256(final, lane),
+            **alike,
         }
         for lane, run in enumerate(job.runs)
     ]
@@ -327,6 +385,7 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
         "name": job.name,
         "runs": ids,
         "arm": job.arm.model_dump(),
+        "initial_sha256": job.initial_sha256,
         "train": job.train.model_dump(),
         "data_sha256": job.data_sha256,
         "compiled": trained.compiled,
@@ -334,6 +393,13 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
         **provenance(job),
     }
     write_json(folder / "stack.json", record)
+
+
+def _split_sha256(split: tasks.Split) -> str:
+    digest = hashlib.sha256()
+    for tensor in (split.inputs, split.targets):
+        digest.update(str(tuple(tensor.shape)).encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _weights_sha256(weights: dict[str, Tensor], lane: int) -> str:
@@ -386,13 +452,19 @@ def processor() -> str:
     )
 
 
+def _plain_ids(table: pa.Table) -> pa.Table:
+    """Run ids as strings: as dictionaries their type would depend on how many runs a stack has."""
+    at = table.schema.get_field_index("run_id")
+    return table.set_column(at, "run_id", table.column(at).cast(pa.string()))
+
+
 def collect(folders: Sequence[Path], out: Path) -> None:
     """Join finished stacks into one run table: runs, curves and items as Parquet, weights and records per stack."""
     with replacing(out) as temporary:
         (temporary / "stacks").mkdir(parents=True)
         for table in ("runs", "curves", "items"):
             parts = [read_table(folder / f"{table}.parquet") for folder in folders]
-            write_table(temporary / f"{table}.parquet", pa.concat_tables([part.unify_dictionaries() for part in parts]))
+            write_table(temporary / f"{table}.parquet", pa.concat_tables([_plain_ids(part) for part in parts]))
         for folder in folders:
             target = temporary / "stacks" / folder.name
             target.mkdir()
@@ -411,7 +483,7 @@ class RunTable:
     def load(cls, folder: Path) -> "RunTable":
         """Raises ValueError if the table is missing, corrupt, or holds a run twice."""
         table = read_table(folder / "runs.parquet").to_pandas()
-        key = ["arm", "design", "init_seed", "data_seed", "rep"]
+        key = ["arm", "design", "init_seed", "data_seed", "noise_seed", "rep"]
         missing = {*key, "run_id", "stack_id", "lane", "val_loss", "test_loss"} - {*table.columns}
         if missing:
             raise ValueError(f"{folder / 'runs.parquet'}: not a run table: column {min(missing)} is missing")
@@ -423,35 +495,32 @@ class RunTable:
     def design(self, design: str, arm: str) -> pd.DataFrame:
         """The runs of one design and arm, ordered by their seeds."""
         found = self.table[(self.table["design"] == design) & (self.table["arm"] == arm)]
-        return found.sort_values(["init_seed", "data_seed", "rep"], ignore_index=True)
+        return found.sort_values(["init_seed", "data_seed", "noise_seed", "rep"], ignore_index=True)
 
-    def pairs(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Candidate and baseline runs of the confirmatory design, row by row with the same seeds.
+    def pairs(self, design: str = "pairs", arm: str = "candidate") -> tuple[pd.DataFrame, pd.DataFrame]:
+        """An arm and the baseline in a paired design, row by row with the same seeds.
 
         Raises:
-            ValueError: a run without its partner.
+            ValueError: see `pairing.paired_runs`.
         """
-        candidate, baseline = (self.design("pairs", arm) for arm in ("candidate", "baseline"))
-        seeds_of = [set(zip(runs["init_seed"], runs["data_seed"], strict=True)) for runs in (candidate, baseline)]
-        alone = seeds_of[0] ^ seeds_of[1]
-        if alone:
-            init_seed, data_seed = min(alone)
-            raise ValueError(
-                f"{self.folder / 'runs.parquet'}: the pair of init seed {init_seed}, data seed {data_seed} lacks an arm"
-            )
-        return candidate, baseline
+        return paired_runs(self.design(design, arm), self.design(design, "baseline"), str(self.folder / "runs.parquet"))
 
     def grid(self, arm: str, column: str) -> np.ndarray:
-        """One column of the exploratory design, [init seeds, data seeds], both in rising order.
+        """One column of the exploratory design, [init seeds, data seeds, noise seeds, reps], seeds in rising order.
 
-        Raises:
-            ValueError: a cell is missing.
+        A missing run is NaN.
         """
         runs = self.design("grid", arm)
-        wide = runs.pivot(index="init_seed", columns="data_seed", values=column)
-        if wide.isna().to_numpy().any():
-            raise ValueError(f"{self.folder / 'runs.parquet'}: the grid of the {arm} has missing cells")
-        return wide.to_numpy(float)
+        # every cell has noise seeds of its own: within the cell they are counted
+        place = [
+            pd.factorize(runs["init_seed"], sort=True)[0],
+            pd.factorize(runs["data_seed"], sort=True)[0],
+            runs.groupby(["init_seed", "data_seed"])["noise_seed"].rank("dense").to_numpy(int) - 1,
+            runs["rep"].to_numpy(),
+        ]
+        cells = np.full([int(p.max()) + 1 for p in place], np.nan)
+        cells[tuple(place)] = runs[column]
+        return cells
 
     def items(self, run_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Test loss per example: nats [R, N] in the order of `run_ids`, and scored tokens [N]."""

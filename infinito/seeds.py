@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-POOLS = ("pairs", "grid", "confirm", "controls", "ensemble")
+POOLS = ("pairs", "grid", "confirm", "controls", "ensemble", "pilot", "noise")
 POOL_SIZE = 1_000_000
 
 

@@ -8,6 +8,8 @@ import yaml
 from infinito.params import Params, load_study
 from tests.conftest import ROOT
 
+ABLATION = {"network": "infinito_v52", "settings": {"memory_slots": 4}}
+PLAIN = {"network": "transformer", "settings": {}}
 STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/params.yaml"))]
 
 
@@ -69,8 +71,24 @@ def test_the_pipelines_of_all_studies_are_the_same() -> None:
         ({"train.trunk": {"width": 9, "layers": 1, "heads": 2, "dropout": 0.1}}, "train.trunk.width: found 9; allowed"),
         ({"train.candidate": {"network": "transformer", "settings": {}}}, "train.candidate: found the same network"),
         ({"train.warmup": 6}, "train.warmup: found 6; allowed: fewer than steps (6)"),
-        ({"ensemble.sizes": [1, 99]}, "ensemble.sizes: found 99; allowed: at most train.pairs (10)"),
+        ({"ensemble.sizes": [1, 99]}, "ensemble.sizes: needs 99 runs; allowed: at most train.pairs (10)"),
         ({"ensemble.sizes": []}, "ensemble.sizes"),
+        ({"ensemble.compute": {"size": 6, "runs": 5}}, "ensemble.compute.size: needs 12 runs; allowed: at most"),
+        ({"train.looks": [5, 8]}, "train.looks: found [5, 8]; allowed: rising numbers of pairs, the last one 10"),
+        ({"train.looks": [8, 5, 10]}, "train.looks: found [8, 5, 10]"),
+        ({"train.looks": "often"}, "train.looks"),
+        ({"train.looks": [5, 10], "compare.metrics": ["test_loss", "exact"]}, "train.looks: found [5, 10] with 2 hypo"),
+        (
+            {"train.looks": "anytime", "train.ablations": {"x": ABLATION}},
+            "train.looks: found anytime with 2 hypotheses",
+        ),
+        ({"train.ablations": {"baseline": ABLATION}}, "train.ablations: found 'baseline'; allowed: a plain word"),
+        ({"train.ablations": {"plain": PLAIN}}, "train.ablations.plain: found an arm that is there already"),
+        ({"compare.metrics": ["exact"]}, "compare.metrics: found ['exact']; allowed: test_loss first"),
+        ({"compare.metrics": ["test_loss", "test_loss"]}, "compare.metrics: found"),
+        ({"compare.metrics": ["f1"]}, "compare.metrics"),
+        ({"golden.forward": ["checkpoint"]}, "golden.checkpoint: found None; allowed: a file of initial weights"),
+        ({"golden.checkpoint": "x.pt"}, "golden.checkpoint: found x.pt; allowed"),
         ({"prepare.task": "sudoku"}, "prepare"),
         ({"prepare.min_depth": 9}, "prepare.min_depth: found 9; allowed: at most max_depth (3)"),
         ({"compare.alpha": 0.7}, "compare.alpha: input should be less than 0.5, found 0.7"),

@@ -17,7 +17,15 @@ from infinito import engine, runs, tasks
 from infinito.params import load_study
 from infinito.runs import Run, RunTable
 from infinito.stages import STAGES
-from infinito.storage import read_json, read_table, replacing, write_table
+from infinito.storage import (
+    file_sha256,
+    read_json,
+    read_table,
+    read_weights,
+    replacing,
+    write_table,
+    write_weights,
+)
 from tests.conftest import ROOT, in_process
 
 
@@ -33,7 +41,7 @@ def test_a_finished_study_holds_every_run_once_with_its_weights(finished_study: 
     candidate, baseline = table.pairs()
     assert candidate[["init_seed", "data_seed"]].equals(baseline[["init_seed", "data_seed"]])
     assert candidate["init_seed"].is_unique and candidate["data_seed"].is_unique
-    assert table.grid("baseline", "test_loss").shape == (3, 3)
+    assert table.grid("baseline", "test_loss").shape == (3, 3, 1, 1)
     final, initial = table.weights(candidate), table.weights(candidate, "initial")
     for lane, expected in enumerate(candidate["weights_sha256"]):
         assert runs._weights_sha256(final, lane) == expected
@@ -65,6 +73,38 @@ def test_identity_is_the_run_alone(write_study: Callable[..., Path]) -> None:
     assert len(ids) == 6
     same = job.train.model_copy(update={"pairs": 99, "stack": 2})
     assert dataclasses.replace(job, train=same).run_id(job.runs[0]) == job.run_id(job.runs[0])
+
+
+def test_noise_and_reps_are_part_of_the_identity(write_study: Callable[..., Path]) -> None:
+    study, data = prepared(write_study())
+    wanted = [
+        Run("baseline", "grid", 1, 2),
+        Run("baseline", "grid", 1, 2, rep=1),
+        Run("baseline", "grid", 1, 2, own_noise_seed=7),
+    ]
+    folder = in_process(runs.plan(study, data, wanted))[0]
+    table = read_table(folder / "runs.parquet").to_pandas()
+    assert table["run_id"].is_unique and table["noise_seed"].tolist() == [2, 2, 7]
+    first, again, other = table["weights_sha256"]
+    assert first == again != other  # a rerun gives the same bits, another noise does not
+
+
+def test_runs_may_start_from_given_weights(write_study: Callable[..., Path]) -> None:
+    study, data = prepared(write_study())
+    drawn = in_process(runs.plan(study, data, [Run("candidate", "pairs", 5, 2)]))[0]
+    initial = study.folder / "initial.safetensors"
+    write_weights(initial, {name: value[0] for name, value in read_weights(drawn / "initial.safetensors").items()})
+    given = in_process(runs.plan(study, data, [Run("candidate", "pairs", 0, 2)], initial=initial))[0]
+    tables = [read_table(folder / "runs.parquet").to_pandas() for folder in (drawn, given)]
+    assert tables[0]["weights_sha256"].tolist() == tables[1]["weights_sha256"].tolist()
+    assert tables[0]["run_id"].tolist() != tables[1]["run_id"].tolist()
+    assert read_json(given / "stack.json")["initial_sha256"] == file_sha256(initial)
+    for content, message in ((b"rubbish", "don't fit the network"), (None, "no such file")):
+        initial.unlink()
+        if content:
+            initial.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            runs.plan(study, data, [Run("candidate", "pairs", 0, 2)], initial=initial)
 
 
 def test_without_a_compiler_a_study_says_so_in_one_line(

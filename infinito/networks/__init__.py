@@ -8,11 +8,15 @@ without a change here. A network takes integer [B, T] and gives logits [B, T, V]
 import importlib
 import inspect
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from infinito.networks.infinito_v52 import InfinitoV52
 from infinito.networks.transformer import Transformer
@@ -61,6 +65,38 @@ def build(name: str, **settings: Any) -> nn.Module:
     except Exception as error:  # a user's constructor may raise anything
         reason = " ".join(str(error).split())
         raise ValueError(f"network: {name!r} refuses its settings: {type(error).__name__}: {reason}") from error
+
+
+def with_weights(make: Callable[[], nn.Module], path: Path) -> nn.Module:
+    """A network from `make` with the weights of a file.
+
+    Args:
+        make: makes the network.
+        path: a state_dict as safetensors, or an original INFINITO V5.2 checkpoint. The latter has learned positions
+            for 1000 tokens, of which as many are taken as the network has.
+
+    Raises:
+        ValueError: no such file, not readable, or names and shapes that are not those of the network.
+    """
+    network = make()
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else load_v52(path).state_dict()
+        if isinstance(network, InfinitoV52):
+            state["position_embedding"] = state["position_embedding"][:, : network.position_embedding.shape[1]]
+        network.load_state_dict(state)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; allowed: a file of initial weights") from error
+    except (KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: its weights don't fit the network: {reason}") from error
+    return network
+
+
+def flops(network: nn.Module, inputs: Tensor) -> int:
+    """Floating point operations of one forward pass without gradients: the matrix products, which are nearly all."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(inputs)
+    return int(counter.get_total_flops())
 
 
 def load_v52(path: str | Path) -> InfinitoV52:
