@@ -22,7 +22,7 @@ def scores(arms: dict[str, pd.DataFrame], splits: dict[str, Any], alpha: float) 
         names = ["accuracy"] if splits["test"].get("words") else ["accuracy", "exact"]  # exact: all of a word right
         shares = {name: mean_estimate(frame[name], alpha) for name in names}
         found[arm] = {
-            name: share | {key: float(np.clip(share[key] or 0.0, 0.0, 1.0)) for key in ("ci_low", "ci_high")}
+            name: {key: x if key == "n" or x is None else float(np.clip(x, 0.0, 1.0)) for key, x in share.items()}
             for name, share in shares.items()
         }
         for split, column in (("validation", "val_loss"), ("test", "test_loss")):

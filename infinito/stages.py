@@ -118,7 +118,7 @@ def compare(study: Study, fan_out: FanOut) -> None:
             "networks": {arm: settings.network for arm, settings in train.arms.items()},
             **verdicts["candidate"],
             "plan": plan.status(study, candidate, {stack: table.record(stack) for stack in sorted(stacks)}),
-            "family": family,
+            "family": [] if look else family,  # with looks there is one hypothesis, and p-values of a fixed n mislead
             "ablations": {arm: verdict for arm, verdict in verdicts.items() if arm != "candidate"},
             "alpha": settings.alpha,
             "diverged": {"candidate": int(candidate["diverged"].sum()), "baseline": int(baseline["diverged"].sum())},
@@ -245,7 +245,7 @@ def golden(study: Study, fan_out: FanOut) -> None:
         "data_seeds": data_seeds,
         "control_init_seeds": control_inits,
         "test": "one-sided paired t on mean(controls) - golden, test loss; Holm over the forwarded",
-        **settings.model_dump(exclude={"forward", "checkpoint"}),
+        **settings.model_dump(include={"alpha", "margin", "useful"}),
     }
     registered = gold.protocol_hash(protocol)
     write_json(study.results / "golden_protocol.json", {"sha256": registered, "protocol": protocol})

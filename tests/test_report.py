@@ -15,16 +15,34 @@ import pandas as pd
 import pytest
 import yaml
 
-from infinito import report
+from infinito import attribute as attribution
+from infinito import compare as comparison
+from infinito import report, sequential
 from infinito.params import load_study
 from infinito.report import charts, dots, tables, words
+from infinito.report import figures as drawn
 from infinito.report.draw import DARK, LIGHT, Figure, draw
 from infinito.report.evidence import Evidence, gather
 from infinito.report.figures import draw_all
 from infinito.report.page import html, markdown, plain_markdown
-from infinito.storage import read_json
+from infinito.runs import RunTable
+from infinito.stages import STAGES
+from infinito.storage import read_json, write_json
+from tests.conftest import TINY, in_process
 
 CHARTS = {"differences", "last_batch", "learning_curves", "variance", "grid", "confirmation", "ensemble"}
+# one study with all that a study may have
+RICH: dict[str, Any] = TINY | {
+    "train": TINY["train"]
+    | {
+        "pilot": 10,
+        "pairs": 20,
+        "grid": {"inits": 2, "datas": 3, "noises": 2, "reps": 2},
+        "ablations": {"small_memory": {"network": "infinito_v52", "settings": {"memory_slots": 2}}},
+    },
+    "compare": TINY["compare"] | {"metrics": ["test_loss", "accuracy"]},
+    "golden": TINY["golden"] | {"forward": ["selected", "best_of_ten", "best_cell"]},
+}
 HOSTILE = '<script>alert("1")</script> & <img src=x onerror=alert(1)> [a](javascript:alert(1)) | **b** `c`'
 
 
@@ -72,8 +90,13 @@ class Page(HTMLParser):
     def text(self) -> str:
         return " ".join(" ".join(self.words).split())
 
-    def row(self, label: str) -> list[str]:
-        return next(row for row in self.rows if row[0] == label)
+    def row(self, *cells: str) -> list[str]:
+        """The first row that begins so."""
+        return next(row for row in self.rows if tuple(row[: len(cells)]) == cells)
+
+    def below(self, *head: str) -> list[list[str]]:
+        """The rows under a head, and whatever comes after its table."""
+        return self.rows[self.rows.index(list(head)) + 1 :]
 
 
 def numbers(text: str) -> list[str]:
@@ -114,6 +137,44 @@ def page(study: Path) -> Page:
     return Page((study / "results/report.html").read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module")
+def rich_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a pilot, ablations, two metrics, noise seeds, reruns and several golden candidates."""
+    folder = tmp_path_factory.mktemp("rich")
+    (folder / "params.yaml").write_text(yaml.safe_dump(RICH, sort_keys=False))
+    for stage in STAGES.values():
+        stage(load_study(folder), in_process)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rich(rich_study: Path) -> Evidence:
+    return gather(load_study(rich_study))
+
+
+@pytest.fixture(scope="module")
+def rich_page(rich_study: Path) -> Page:
+    return Page((rich_study / "results/report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def rich_figures(rich: Evidence) -> dict[str, Figure]:
+    return draw_all(rich)
+
+
+def rendered(evidence: Evidence, figures: dict[str, Figure]) -> tuple[Page, str]:
+    """The page and the Markdown; neither shows a value of Python."""
+    page, text = Page(html(evidence, figures)), markdown(evidence, figures)
+    for words_of_it in (page.text, text):
+        assert not re.search(r"\b(None|nan|inf|True|False)\b", words_of_it.partition("All settings")[0])
+    return page, text
+
+
+def rendered_texts(evidence: Evidence, figures: dict[str, Figure]) -> tuple[str, str]:
+    page, text = rendered(evidence, figures)
+    return page.text, text
+
+
 def changed(evidence: Evidence, **changes: dict[str, Any]) -> Evidence:
     """Evidence with results changed as asked: `compare={"verdict": "WORSE"}`; dots in keys go deeper."""
     parts = {}
@@ -150,12 +211,29 @@ def test_the_figures_are_those_of_compare(page: Page, study: Path) -> None:
 
 
 def test_the_figures_are_those_of_attribute(page: Page, study: Path) -> None:
-    attribute = read_json(study / "results/attribute.json")
-    start = page.rows.index(["Of", "Source", "Share", "Standard deviation", "p"]) + 1
-    parts = [attribute[of]["components"] for of in ("candidate", "baseline", "difference")]
-    for row, part in zip(page.rows[start : start + 9], [x for p in parts for x in p.values()], strict=True):
-        assert row[2] == words.percent(part["share"]).replace("\u00a0", " ")
+    attribute_is_shown(page, read_json(study / "results/attribute.json"))
+    assert "No run was repeated with identical seeds" in page.text
+
+
+def attribute_is_shown(page: Page, attribute: dict[str, Any]) -> None:
+    parts = [
+        (name, part, attribute[of])
+        for of in ("candidate", "baseline", "difference")
+        for name, part in attribute[of]["components"].items()
+    ]
+    shown = page.below("Of", "Source", "Share", "Standard deviation", "Raw variance", "p")
+    for row, (name, part, whole) in zip(shown, parts, strict=False):
+        assert row[1] == words.source(name, whole["components"])
+        assert row[2] == words.share(part).replace("\u00a0", " ")
         shows(row[3], *(x**0.5 for x in ci(part)))
+        assert row[4] == words.number(part["raw"], 2)
+        assert row[5] == words.p_value(whole.get(f"p_{name}")).replace("\u00a0", " ")
+    by_method = page.below("Of", "Source", "Variance, at least 0", "Raw", "REML", "Degrees of freedom")
+    for row, (_, part, _) in zip(by_method, parts, strict=False):
+        assert row[3:] == [words.number(part["raw"]), words.number(part["reml"]), str(part["n"])]
+    for of in ("candidate", "baseline", "difference"):
+        assert f"{of.capitalize()}. {attribute[of]['sentence']}" in page.text
+    assert ("This interval is not reliable" in page.text) != attribute["difference"]["crossed"]["reliable"]
 
 
 def test_the_figures_are_those_of_golden(page: Page, study: Path) -> None:
@@ -176,9 +254,17 @@ def test_the_figures_are_those_of_golden(page: Page, study: Path) -> None:
     shows(luck[1], golden["selection"]["expected_best_by_luck"])
     shows(blup[1], best["blup_gain"])
     shows(page.row("Confirmation on fresh data seeds")[1], golden["difference"]["value"])
-    for claim in ("These weights.", "The init seed.", "The cell."):
-        assert claim in page.text
+    for claim, name in (("checkpoint", "G1, these weights."), ("cell", "G3, the cell.")):
+        assert f"{name} {golden['claims'][claim]['sentence']}" in page.text
+    assert (
+        f"G2, the init seed. {golden['status'].replace('_', ' ').capitalize()}, by the confirmation above." in page.text
+    )
     assert golden["checkpoint"]["run_id"] in page.text
+    ranked = page.row("1", str(golden["golden_init_seed"]))
+    for cell, gain in zip(ranked[3:], ("naive_gain", "blup_gain", "james_stein_gain"), strict=True):
+        shows(cell.lstrip("+"), best[gain])
+    given = f"given that it came first: {words.signed(best['conditional_mle_gain'])}; luck alone: {luck[1]}"
+    assert given in page.text
 
 
 def test_the_figures_are_those_of_ensemble(page: Page, study: Path) -> None:
@@ -190,11 +276,30 @@ def test_the_figures_are_those_of_ensemble(page: Page, study: Path) -> None:
         assert row[1] == str(entries[0]["size"])
         for cell, entry in zip(row[2:], entries, strict=True):
             shows(cell, *ci(entry["loss"]))
+    equal = ensemble["equal_compute"]
+    for design, label in (("longer", "Trained longer."), ("wider", "Wider.")):
+        assert f"{label} {equal[design]['sentence']}" in page.text
+    for row, single in (
+        (page.row(f"{equal['longer']['steps']} steps"), equal["longer"]),
+        (page.row(f"width {equal['wider']['width']}"), equal["wider"]),
+    ):
+        shows(" ".join(row[1:3]), single["training_compute"], single["inference_compute"])
+        shows(row[3], *ci(single["single_loss"]))
+        shows(row[4], *ci(single["ensemble_loss"]))
+        assert row[5] == str(single["diverged"])
+
+
+def test_without_single_models_it_says_so(evidence: Evidence, figures: dict[str, Figure]) -> None:
+    ensemble = {key: value for key, value in evidence.ensemble.items() if key != "equal_compute"}
+    for text in rendered_texts(dataclasses.replace(evidence, ensemble=ensemble), figures):
+        assert "Not compared with single models of equal compute" in text
+        assert "for the same money" not in text
 
 
 def test_all_runs_and_all_settings_are_there(page: Page, study: Path) -> None:
     runs = pd.concat(
-        pd.read_parquet(study / "models" / part / "runs.parquet") for part in ("runs", "golden/confirmation")
+        pd.read_parquet(study / "models" / part / "runs.parquet")
+        for part in ("runs", "golden/confirmation", "ensemble")
     )
     listed = {row[0]: row for row in page.rows if row[0] in set(runs["run_id"])}
     assert len(listed) == len(runs)
@@ -230,10 +335,13 @@ def test_every_chart_is_a_picture(study: Path) -> None:
     assert {(study / "results" / link).resolve() for link in linked} == {file.resolve() for file in folder.iterdir()}
 
 
-def test_markdown_has_the_same_tables_and_sentences(page: Page, study: Path) -> None:
+@pytest.mark.parametrize("which", ["study", "rich_study"])
+def test_markdown_has_the_same_tables_and_sentences(which: str, request: pytest.FixtureRequest) -> None:
+    study: Path = request.getfixturevalue(which)
+    page = Page((study / "results/report.html").read_text(encoding="utf-8"))
     text = (study / "results/report.md").read_text(encoding="utf-8")
     lines = [
-        [cell.strip().replace("\\", "") for cell in line[1:-1].split(" |")]
+        [cell.strip().replace("\\", "").replace("\u00a0", " ") for cell in line[1:-1].split(" |")]
         for line in text.splitlines()
         if line[:1] == "|"
     ]
@@ -306,7 +414,8 @@ def test_every_verdict_is_told(
 @pytest.mark.parametrize("status", ["GOLDEN_CONFIRMED", "GOLDEN_REFUTED", "NOT_CONFIRMED", "INVALID"])
 def test_every_golden_status_is_told(evidence: Evidence, figures: dict[str, Figure], status: str) -> None:
     sentence = f"The status is {status}, because."
-    there = changed(evidence, golden={"status": status, "sentence": sentence, "registered": status != "INVALID"})
+    decision = {"status": status, "sentence": sentence, "registered": status != "INVALID"}
+    there = changed(evidence, golden=decision | {"decisions": [evidence.golden["decisions"][0] | decision]})
     page, text = html(there, figures), markdown(there, figures)
     shown = status.replace("_", " ")
     assert f'<span class="badge {status.lower()}">{shown}</span>' in page
@@ -332,9 +441,16 @@ def test_a_best_seed_is_never_evidence(evidence: Evidence, figures: dict[str, Fi
 
 def test_what_is_unknown_is_a_dash(evidence: Evidence) -> None:
     nothing = {"value": None, "ci_low": None, "ci_high": None, "n": 1}
+    nothing_confirmed = {
+        "difference": {"value": 0.01, "ci_low": None, "ci_high": None, "n": 1},
+        "p_value": None,
+        "p_holm": None,
+        "checkpoint": None,
+    }
     there = changed(
         evidence,
         compare={
+            "minimal_detectable_effect": None,
             "effect_size": nothing,
             "relative_difference": None,
             "skewness": None,
@@ -343,15 +459,12 @@ def test_what_is_unknown_is_a_dash(evidence: Evidence) -> None:
             "secondary.log_ratio_p": None,
             "scores.candidate.accuracy": nothing,
         },
-        golden={
-            "difference": {"value": 0.01, "ci_low": None, "ci_high": None, "n": 1},
-            "p_value": None,
-            "checkpoint": None,
-        },
+        golden=nothing_confirmed | {"decisions": [evidence.golden["decisions"][0] | nothing_confirmed]},
         attribute={
-            f"{of}.components.{source}.share": None
+            f"{of}.components.{source}.{share}": None
             for of in ("candidate", "baseline", "difference")
             for source in ("init", "data", "interaction_and_residual")
+            for share in ("share", "share_ci_low", "share_ci_high")
         },
         ensemble={"candidate.error_correlation": None},
     )
@@ -369,7 +482,7 @@ def test_what_is_unknown_is_a_dash(evidence: Evidence) -> None:
         assert "Correlation between the errors" not in rendered
 
 
-def test_diverged_runs_are_named(evidence: Evidence) -> None:
+def test_diverged_runs_are_named(evidence: Evidence, figures: dict[str, Figure]) -> None:
     candidate, runs = evidence.candidate.copy(), evidence.runs.copy()
     gone = candidate["run_id"].iloc[:2]
     candidate["diverged"] = candidate["run_id"].isin(gone)
@@ -382,7 +495,9 @@ def test_diverged_runs_are_named(evidence: Evidence) -> None:
         runs=runs,
         curves=curves,
     )
-    page = Page(html(there, draw_all(there)))
+    learning = drawn._learning(there)
+    assert learning
+    page, _ = rendered(there, figures | {"learning_curves": learning})
     assert page.row("Diverged runs") == ["Diverged runs", "2", "0"]
     assert ["Diverged runs", f"2 of {len(runs)}", "0", "✗ not met"] in page.rows
     assert "2 diverged runs count with the loss of guessing" in page.text
@@ -402,16 +517,276 @@ def test_text_studies_show_their_perplexities(evidence: Evidence, figures: dict[
         shows(page.row(label)[1], *ci(score))
 
 
-def test_a_hostile_title_is_only_a_title(finished_study: Path) -> None:
-    file = finished_study / "params.yaml"
-    content = yaml.safe_load(file.read_text())
-    content["report"]["title"] = HOSTILE
-    file.write_text(yaml.safe_dump(content))
-    report.write(load_study(finished_study))
-    page = Page((finished_study / "results/report.html").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("status", ["planned", "exploratory"])
+def test_planned_or_not_stands_beside_the_verdict(evidence: Evidence, figures: dict[str, Figure], status: str) -> None:
+    plan = {"status": status, "reason": "The reason is this.", "plan_sha256": "a" * 64}
+    there = changed(evidence, compare={"plan": plan})
+    page, text = html(there, figures), markdown(there, figures)
+    badges = re.findall(r'<span class="badge \w+">(\w+)</span>', page)
+    assert badges[:2] == [evidence.compare["verdict"], status.upper()]
+    check = ["Plan of the comparison", "registered before its runs, and kept", "registered and kept", "✓ met"]
+    assert (check in Page(page).rows) == (status == "planned")
+    assert Page(page).row("Plan of the comparison, SHA-256")[1] == "a" * 64
+    for shown in (Page(page).text, text.replace("*", "")):
+        assert f"{status.upper()}. The reason is this." in shown
+        assert ("not as something to sign off" in shown) == (status == "exploratory")
+        assert shown.index("The reason is this.") < shown.index("nats per token lower than that of")
+
+
+def test_refusals_stand_near_the_verdict(evidence: Evidence, figures: dict[str, Figure]) -> None:
+    few = changed(evidence, compare=comparison.compare(*losses(evidence, 4), smallest_effect=0.01))
+    few = dataclasses.replace(few, candidate=few.candidate[:4], baseline=few.baseline[:4])
+    assert len(few.compare["refusals"]) == 2
+    for text in rendered_texts(few, figures):
+        for refusal in few.compare["refusals"]:
+            assert 0 < text.index(refusal) < text.index("One dot is one pair")
+    assert "What these runs cannot support" not in rendered(evidence, figures)[1]
+
+
+def losses(evidence: Evidence, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    return evidence.candidate["test_loss"].to_numpy()[:n], evidence.baseline["test_loss"].to_numpy()[:n]
+
+
+def test_a_family_is_shown_with_what_it_pays(rich_page: Page, rich: Evidence, page: Page) -> None:
+    compare = rich.compare
+    shown = rich_page.below(
+        *("Arm", "Metric", "Gain over the baseline", "p alone", "p, Holm", "p, max t", "Equivalence, Holm")
+    )
+    assert len(compare["family"]) == compare["hypotheses"] == 4
+    for row, hypothesis in zip(shown, compare["family"], strict=False):
+        assert row[0] == hypothesis["arm"]
+        shows(row[2], *ci(hypothesis["difference"]))
+        keys = ("p_value", "p_holm", "p_max_t", "p_equivalence_holm")
+        assert row[3:] == [words.p_value(hypothesis[key]).replace("\u00a0", " ") for key in keys]
+    ablations = rich_page.below("Arm", "Network", "Verdict", "Gain over the baseline", "p", "Wins")
+    for row, arm in zip(ablations, ("candidate", "small_memory"), strict=False):
+        found = compare if arm == "candidate" else compare["ablations"][arm]
+        assert row[:3] == [arm, "infinito_v52", found["verdict"]]
+        shows(row[3], *ci(found["difference_simultaneous"]))
+        assert row[4] == f"{words.p_value(found['p_adjusted'])} (Holm)".replace("\u00a0", " ")
+        assert row[5] == f"{found['wins']} of 20"
+    simultaneous = words.interval(compare["difference_simultaneous"])
+    assert f"The 95% interval of this gain, which allows for all 4 hypotheses, is {simultaneous}" in rich_page.text
+    assert f"p-value, by Holm {words.p_value(compare['p_adjusted'])}".replace("\u00a0", " ") in rich_page.text
+    assert "family" in rich_page.ids and "family" not in page.ids
+    assert "All that was tested" not in page.text and "Ablations" not in page.text
+
+
+def test_holm_may_find_what_its_interval_does_not_show(rich: Evidence, rich_figures: dict[str, Figure]) -> None:
+    wide = {"value": 0.01, "ci_low": -0.001, "ci_high": 0.021, "n": 20}
+    there = changed(rich, compare={"verdict": "BETTER", "difference_simultaneous": wide})
+    for text in rendered_texts(there, rich_figures):
+        assert "it contains zero, for it pays for all hypotheses at once" in text
+        assert "a true gain fits these runs as well as a true loss" not in text
+
+
+@pytest.mark.parametrize("design", ["looks", "anytime"])
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_sequential_design_tells_where_it_stopped_and_no_interval_without_it(
+    rich: Evidence, rich_figures: dict[str, Figure], design: str, stops: bool
+) -> None:
+    candidate, baseline = losses(rich)
+    if not stops:  # as if there were nothing to find
+        candidate = candidate + (baseline - candidate).mean()
+    look = sequential.stopped(
+        baseline - candidate, design="anytime" if design == "anytime" else (8, 16, 24), pairs=24, alpha=0.05
+    )
+    assert look.stop == stops
+    plain = comparison.compare(candidate[: look.n], baseline[: look.n], smallest_effect=0.01)
+    found = comparison.compare(candidate[: look.n], baseline[: look.n], smallest_effect=0.01, look=look)
+    compare = {key: value for key, value in rich.compare.items() if key != "difference_simultaneous"}
+    train = rich.params.train.model_copy(update={"looks": "anytime" if design == "anytime" else [8, 16, 24]})
+    there = dataclasses.replace(
+        rich,
+        compare=compare | found | {"family": compare["family"][:1], "ablations": {}, "report_protocol_repeated": []},
+        params=rich.params.model_copy(update={"train": train}),
+        candidate=rich.candidate[: look.n].assign(test_loss=candidate[: look.n]),
+        baseline=rich.baseline[: look.n],
+    )
+    differences = drawn._pairs(there)
+    assert f"mean {words.estimate(found['difference'])}" in differences.wide
+    page, text = rendered(there, rich_figures | {"differences": differences})
+    assert page.row("Accuracy on scored tokens")[1] == words.value(compare["scores"]["candidate"]["accuracy"], 4)
+    for label in ("p of the sign-flip permutation test", "p of Wilcoxon’s signed-rank test", "p of the sign test"):
+        assert page.row(label)[1] == words.UNKNOWN
+    assert "[" not in page.row("Mean difference in units of its spread (Hedges’ g)")[1]
+    done = [f"{look.n} of at most 24", "until the test stops, or all", "✓ met" if stops else "✗ not met"]
+    assert ["Pairs of runs", *done] in page.rows
+    for shown in (page.text, text):
+        assert words.interval(found["difference"]) in shown
+        for part in (plain["difference"], plain["probability_of_improvement"], plain["effect_size"]):
+            assert words.interval(part) not in shown
+        assert ("further pairs had been trained by then" in shown) == (look.n < 20)
+        if stops:
+            where = f"at look {look.number} of 3 after" if design == "looks" else "It stopped after"
+            assert where in shown
+        else:
+            assert f"So far there are {look.n} pairs and no reason to stop." in shown
+            assert found["refusals"][0] in shown
+        if design == "anytime":
+            assert "by an e-value, at the latest after 24 pairs" in shown
+        else:
+            assert "Tests were set after 8, 16, 24 pairs" in shown
+    if design == "anytime":
+        assert f"e-value {words.number(look.e_value)}" in page.text
+
+
+def test_a_look_that_excludes_nothing_has_no_interval(evidence: Evidence, figures: dict[str, Figure]) -> None:
+    candidate, baseline = losses(evidence, 5)
+    look = sequential.look(baseline - candidate, design="anytime", pairs=24)
+    look = look._replace(ci_low=None, ci_high=None, stop=False)
+    found = comparison.compare(candidate, baseline, smallest_effect=0.01, look=look)
+    there = dataclasses.replace(
+        changed(evidence, compare=found), candidate=evidence.candidate[:5], baseline=evidence.baseline[:5]
+    )
+    for text in rendered_texts(there, figures):
+        assert "there is no interval yet" in text
+
+
+def test_only_the_pairs_of_the_verdict_count(finished_study: Path) -> None:
+    file = finished_study / "results/compare.json"
+    write_json(file, read_json(file) | {"n_pairs": 8})
+    evidence = gather(load_study(finished_study))
+    assert len(evidence.candidate) == len(evidence.baseline) == len(evidence.differences) == len(evidence.reported) == 8
+    assert evidence.pilot is None
+
+
+def test_a_pilot_is_judged_by_both_protocols(rich_page: Page, rich: Evidence) -> None:
+    pilot, claimed = rich.compare["pilot"], rich.compare["report_protocol"]
+    assert rich_page.row("", "Best-seed report") == ["", "Best-seed report", "Our rules, same runs", "This study"]
+    assert rich_page.row("Pairs of runs")[1:] == ["10", "10", "20"]
+    mean = rich_page.row("Mean difference")
+    shows(mean[1], claimed["mean_percent"], claimed["sd_percent"])
+    shows(mean[2], *ci(pilot["difference"]))
+    shows(mean[3], *ci(rich.compare["difference_simultaneous"]))
+    assert rich_page.row("Wins")[1:] == [
+        f"{x['wins']} of {n}" for x, n in ((claimed, 10), (pilot, 10), (rich.compare, 20))
+    ]
+    headline = rich_page.row("Headline")
+    shows(headline[1], claimed["best_seed"], claimed["best_percent"])
+    assert headline[2:] == [pilot["verdict"], rich.compare["verdict"]]
+    assert f"The pilot by our rules: {pilot['verdict']}. {pilot['sentence']}" in rich_page.text
+    assert rich.reported.max() == pytest.approx(claimed["best_percent"])
+    assert rich.reported.mean() == pytest.approx(claimed["mean_percent"])
+
+
+def test_one_report_after_another(
+    rich_page: Page, rich: Evidence, rich_figures: dict[str, Figure], page: Page, figures: dict[str, Figure]
+) -> None:
+    repeated = rich.compare["report_protocol_repeated"]
+    shown = rich_page.below("Pairs", "Mean", "Wins", "p", "Best seed", "Best by luck alone")
+    for row, claimed, pairs in zip(shown, repeated, ("1–10", "11–20"), strict=False):
+        assert row[0] == pairs
+        shows(row[1], claimed["mean_percent"], claimed["sd_percent"])
+        assert row[2] == f"{claimed['wins']} of 10"
+        shows(row[4], claimed["best_percent"])
+        shows(row[5], claimed["expected_best_by_luck"])
+    best = [claimed["best_percent"] for claimed in [rich.compare["report_protocol"], *repeated]]
+    low, high = (words.signed_percent(x) for x in (min(best), max(best)))
+    luck = [claimed["expected_best_by_luck"] for claimed in [rich.compare["report_protocol"], *repeated]]
+    by_luck = " to ".join(words.signed_percent(x) for x in (min(luck), max(luck)))
+    assert (
+        f"Over 3 such reports the headline goes from {low} to {high}, where luck alone brings {by_luck}"
+        in rich_page.text
+    )
+    assert set(rich_figures) == CHARTS | {"reports"}
+    assert all(words.signed_percent(x) in rich_figures["reports"].wide for x in best)
+    assert "reports" not in figures and "One report after another" not in page.text
+
+
+def test_noise_seeds_and_reruns_are_sources_of_their_own(
+    rich_page: Page, rich: Evidence, rich_figures: dict[str, Figure]
+) -> None:
+    assert {"noise", "nondeterminism"} <= rich.attribute["candidate"]["components"].keys()
+    attribute_is_shown(rich_page, rich.attribute)
+    assert "each time with 2 noise seeds of its own, and every such run 2 times over" in rich_page.text
+    assert "Runs repeated with identical seeds are equal bit for bit." in rich_page.text
+    assert ["Reruns of identical seeds", "equal bit for bit", "equal bit for bit", "✓ met"] in rich_page.rows
+    different = changed(rich, attribute={"baseline.deterministic": False})
+    assert "Runs repeated with identical seeds are not equal" in rendered(different, rich_figures)[1]
+    seeds = ("Init seed", "Data seed", "Noise seed", "Rerun")
+    assert rich_page.below("Run", "Design", "Arm", *seeds, "Validation", "Test", "Last batch", "")
+
+
+def test_a_grid_with_missing_runs_has_no_intervals(evidence: Evidence, figures: dict[str, Figure], study: Path) -> None:
+    table = RunTable.load(study / "models/runs")
+    loss = {arm: table.grid(arm, "test_loss") for arm in tables.ARMS}
+    loss["candidate"][0, 1] = np.nan
+    loss["difference"] = loss["baseline"] - loss["candidate"]
+    found = {name: attribution.attribute(y) for name, y in loss.items()}
+    for name, y in loss.items():
+        found[name]["cells"] = [[None if np.isnan(x) else float(x) for x in row] for row in y.mean((2, 3))]
+    there = changed(evidence, attribute=found)
+    again = {figure.name: figure for figure in (drawn._variance(there), drawn._grid(there)) if figure}
+    assert len(again) == 2
+    page, text = rendered(there, figures | again)
+    part = found["candidate"]["components"]["init"]
+    assert page.row("candidate", "initial weights")[2:] == [
+        words.percent(part["share"]).replace("\u00a0", " "),
+        words.number(part["value"] ** 0.5, 2),
+        words.UNKNOWN,
+        words.UNKNOWN,
+    ]
+    for shown in (page.text, text):
+        assert "REML, unbalanced: 8 of 9 cells" in shown
+        assert "With runs missing from the grid, its mean is not tested." in shown
+    assert "✗ not met" in page.row("Seeds of the grid")
+
+
+def test_every_candidate_of_the_golden_rule_is_shown(
+    rich_page: Page, rich: Evidence, rich_figures: dict[str, Figure]
+) -> None:
+    golden = rich.golden
+    assert golden["forwarded"] == len(golden["decisions"]) > 1
+    shown = rich_page.below("", "Found by", "Status", "Gain on fresh data seeds", "Wins", "p, Holm")
+    for row, decision in zip(shown, golden["decisions"], strict=False):
+        assert row[0] == f"seed {decision['golden_init_seed']}"
+        assert row[2] == decision["status"].replace("_", " ")
+        shows(row[3], *ci(decision["difference"]))
+        assert row[4] == f"{decision['wins']} of 10"
+        assert row[5] == words.p_value(decision["p_holm"]).replace("\u00a0", " ")
+        assert decision["sentence"] in rich_page.text
+    assert f"G2, the init seed. {golden['claims']['init_seed']['sentence']}" in rich_page.text
+    assert f"one-sided {words.plain(100 * (1 - golden['bound_alpha']))}% bounds" in rich_page.text
+    confirmation = rich_figures["confirmation"].wide
+    assert all(f"seed {decision['golden_init_seed']}" in confirmation for decision in golden["decisions"])
+
+
+def test_weights_from_a_file_have_no_seed(rich: Evidence, rich_figures: dict[str, Figure]) -> None:
+    first, *others = rich.golden["decisions"]
+    file = others[0] | {"golden_init_seed": None, "name": "checkpoint"}
+    differences = {"checkpoint": rich.golden["differences"], first["name"]: rich.golden["differences"]}
+    there = changed(rich, golden=file | {"decisions": [file, first], "all_differences": differences})
+    confirmation = drawn._confirmation(there)
+    assert "the weights of the file" in confirmation.wide
+    page, text = rendered(there, rich_figures | {"confirmation": confirmation})
+    assert page.row("the weights of the file", "initial weights from a file")
+    assert "of the weights of the file with data seed" in text
+    alone = changed(rich, golden=file | {"decisions": [file], "forwarded": 1})
+    for shown in rendered_texts(alone, rich_figures):
+        assert "It was not forwarded, so what is left of it on fresh seeds is unknown." in shown
+        assert "Confirmation on fresh data seeds" not in shown
+
+
+def test_who_diverges_more_often_is_tested(evidence: Evidence, figures: dict[str, Figure]) -> None:
+    there = changed(evidence, compare={"diverged": {"candidate": 3, "baseline": 0}, "mcnemar_p": 0.25})
+    for text in rendered_texts(there, figures):
+        assert "McNemar’s exact test: p = 0.25." in text
+    assert "McNemar’s exact test" not in rendered(evidence, figures)[1]
+
+
+def test_a_page_with_everything_fetches_nothing_either(rich_page: Page) -> None:
+    assert not rich_page.tags & {"script", "link", "iframe", "img", "object", "embed", "base", "form"}
+    assert set(rich_page.references) <= {f"#{name}" for name in rich_page.ids}
+    assert len(set(rich_page.ids)) == len(rich_page.ids)
+
+
+def test_a_hostile_title_is_only_a_title(evidence: Evidence, figures: dict[str, Figure]) -> None:
+    title = evidence.params.report.model_copy(update={"title": HOSTILE})
+    there = dataclasses.replace(evidence, params=evidence.params.model_copy(update={"report": title}))
+    page, text = rendered(there, figures)
     assert HOSTILE in page.text
     assert not page.tags & {"script", "img"}
-    text = (finished_study / "results/report.md").read_text(encoding="utf-8")
     assert "<script" not in text and "<img" not in text and "](javascript" not in text and "**b**" not in text
     assert text.splitlines()[0].startswith("# &lt;script>")
 
@@ -477,6 +852,22 @@ def test_odd_differences_can_be_drawn(values: list[float]) -> None:
     )
     assert 'aria-label="a &#34;description&#34;"' in figure.wide
     assert "NaN" not in figure.wide and "NaN" not in figure.narrow
+
+
+@pytest.mark.parametrize("values", [[0.0] * 10, [-5000.0, -30.0, 1.0, 2.0, 90.0], [3.0, 3.0]])
+def test_odd_rows_can_be_drawn(values: list[float]) -> None:
+    best = int(np.argmax(values))
+    row = dots.Row("1–10", values, {"value": float(np.mean(values))}, ("+9%", "p"), ring=best, luck=1e4)
+    figure = draw(
+        "odd",
+        "odd",
+        lambda width: dots.rows(
+            [row] * 3, heads=("best", "p"), colours=(LIGHT["baseline"], LIGHT["candidate"]), axis="x", width=width
+        ),
+    )
+    assert "NaN" not in figure.wide and "NaN" not in figure.narrow
+    low, high = dots._most([row] * 3, None)
+    assert low < 0 < high and values[best] < high
 
 
 def test_colours_have_names_in_light_and_dark(study: Path) -> None:

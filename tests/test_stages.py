@@ -70,6 +70,7 @@ def test_golden_selects_on_validation_and_confirms_on_fresh_seeds(finished_study
     used = set(grid.table["init_seed"]) | set(grid.table["data_seed"])
     controls = table[table["design"] == "controls"]
     assert len(table) == 30 and controls["init_seed"].is_unique
+    assert registered["protocol"]["data_seeds"] == sorted(set(table["data_seed"]))
     assert not set(controls["init_seed"]) & used and not set(table["data_seed"]) & used
     assert result["status"] in {"GOLDEN_CONFIRMED", "GOLDEN_REFUTED", "NOT_CONFIRMED"}
     d = [

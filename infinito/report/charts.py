@@ -93,33 +93,48 @@ def _apart(values: np.ndarray, low: float, high: float, gap: float, logarithmic:
 
 
 def shares(table: pd.DataFrame, *, width: int) -> Chart:
-    """Shares of the variance, one bar per quantity.
+    """Shares of the variance with their intervals, one panel per quantity and one bar per source.
 
     Args:
-        table: of (candidate, baseline, difference), source, share, colour; in the order to draw.
+        table: of (candidate, baseline, difference), source, share, low, high (not a number without an interval),
+            colour; in the order to draw.
     """
-    order = list(dict.fromkeys(table["of"]))
-    sources = table.drop_duplicates("source")
-    shown = table.copy()
-    shown["end"] = shown.groupby("of")["share"].cumsum()
-    shown["middle"] = shown["end"] - shown["share"] / 2
-    shown["start"] = shown["end"] - shown["share"]
-    left = 76
-    shown["label"] = [words.percent(x) if x * (width - left) > 34 else "" for x in shown["share"]]
-    x = alt.X("start:Q", title="share of the variance", scale=alt.Scale(domain=[0, 1], nice=False))
-    y = alt.Y("of:N", title=None, sort=order, axis=alt.Axis(grid=False, labelColor=LIGHT["ink"], labelFontSize=13))
-    colour = alt.Color(
-        "source:N",
-        scale=alt.Scale(domain=list(sources["source"]), range=list(sources["colour"])),
-        legend=alt.Legend(title=None, columns=1 if width <= NARROW else 3),
-    )
-    percent = alt.Axis(format="~%", values=[0, 0.25, 0.5, 0.75, 1])
+    stacked = width <= NARROW
+    labels = 8.0 * table["source"].str.len().max()
+    figures = 40.0  # to the right of the bars
+    panels = list(dict.fromkeys(table["of"]))
+    side = width - labels - figures if stacked else (width - labels) / len(panels) - figures
+    drawn = [
+        _share_panel(of, table[table["of"] == of], side, stacked or of == panels[0])  # one reading of the labels
+        for of in panels
+    ]
+    return alt.vconcat(*drawn, spacing=18) if stacked else alt.hconcat(*drawn, spacing=figures)
+
+
+def _share_panel(title: str, table: pd.DataFrame, side: float, labelled: bool) -> Chart:
+    shown = table.assign(label=[words.percent(x) for x in table["share"]], zero=0.0)
+    percent = alt.Axis(format="~%", values=[0, 0.5, 1], title="share of the variance", titleAnchor="start")
+    scale = alt.Scale(domain=[0, 1], nice=False)
+    axis = alt.Axis(grid=False, labelColor=LIGHT["ink"], labelLimit=300) if labelled else None
+    y = alt.Y("source:N", title=None, sort=list(table["source"]), axis=axis)
+
+    def x(field: str) -> alt.X:
+        return alt.X(field, type="quantitative", scale=scale, axis=percent)
+
+    base = alt.Chart(shown)
     return alt.layer(
-        alt.Chart(shown).mark_bar(height=26).encode(x=x.axis(percent), x2="end:Q", y=y, color=colour),
-        alt.Chart(shown)
-        .mark_text(color=LIGHT["paper"], fontWeight=600)
-        .encode(x=alt.X("middle:Q", axis=percent), y=y, text="label:N"),
-    ).properties(width=width - left - 4, height=alt.Step(42))
+        base.mark_bar(height=12, opacity=0.9).encode(
+            x=x("zero"), x2="share", y=y, color=alt.Color("colour:N", scale=None)
+        ),
+        alt.Chart(shown.dropna(subset=["low"]))
+        .mark_rule(color=LIGHT["ink"], strokeWidth=1.6)
+        .encode(x=x("low"), x2="high", y=y),
+        base.mark_text(align="left", fontWeight=600).encode(x=alt.value(side + 6), y=y, text="label:N"),
+    ).properties(
+        width=side,
+        height=alt.Step(28),
+        title=alt.Title(title, color=ARMS.get(title, LIGHT["ink"]), frame="group"),
+    )
 
 
 def heat(cells: Mapping[str, ArrayLike], init_seeds: Sequence[int], data_seeds: Sequence[int], *, width: int) -> Chart:
@@ -128,12 +143,13 @@ def heat(cells: Mapping[str, ArrayLike], init_seeds: Sequence[int], data_seeds: 
     The stronger the colour, the higher the loss; in the difference, the larger, in the colour of the better arm.
 
     Args:
-        cells: candidate, baseline, difference: [init seeds, data seeds], nats per token.
+        cells: candidate, baseline, difference: [init seeds, data seeds], nats per token; None or not a number where a
+            run is missing.
     """
     y = {name: np.asarray(values, float) for name, values in cells.items()}
     losses = np.concatenate([y["candidate"].ravel(), y["baseline"].ravel()])
-    lowest, span = losses.min(), np.ptp(losses) or 1.0
-    largest = np.abs(y["difference"]).max() or 1.0
+    lowest, span = np.nanmin(losses), np.nanmax(losses) - np.nanmin(losses) or 1.0
+    largest = np.nanmax(np.abs(y["difference"])) or 1.0
     unit = 1000 if largest < 0.01 else 1
     titles = {"difference": f"difference × {unit}" if unit > 1 else "difference"}
     strength = {arm: 0.06 + 0.6 * (y[arm] - lowest) / span for arm in ARMS}
@@ -168,15 +184,18 @@ def _heat_panel(
 ) -> Chart:
     """One panel; without a colour of its own it shows signed values, each in the colour of the better arm."""
     rows, columns = y.shape
-    largest = np.ptp(y) if colour else np.abs(y).max()
+    largest = np.nanmax(y) - np.nanmin(y) if colour else np.nanmax(np.abs(y))
     decimals = min(max((2 if colour else 1) - math.floor(math.log10(largest or 1.0)), 0), 4)
     frame = pd.DataFrame(
         {
             "init": np.repeat(_short(init_seeds)[1], columns),
             "data": np.tile(_short(data_seeds)[1], rows),
-            "strength": strength.ravel(),
+            "strength": np.nan_to_num(strength.ravel()),
             "colour": colour or np.where(y.ravel() > 0, ARMS["candidate"], ARMS["baseline"]),
-            "text": [("+" if v > 0 and not colour else "") + words.fixed(v, decimals) for v in y.ravel()],
+            "text": [
+                words.UNKNOWN if np.isnan(v) else ("+" if v > 0 and not colour else "") + words.fixed(v, decimals)
+                for v in y.ravel()
+            ],
         }
     )
     x_axis = alt.Axis(labelAngle=0, grid=False)

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from infinito.report import words
-from infinito.report.draw import ARMS, LIGHT, Chart
+from infinito.report.draw import ARMS, LIGHT, NARROW, Chart
 
 
 def _stack(values: np.ndarray, distance: float) -> np.ndarray:
@@ -174,3 +174,100 @@ def last_batch(percent: ArrayLike, best: str, luck: float, *, width: int) -> Cha
         side = {"align": "left", "dx": 6} if strip.place(x) < 0.5 else {"align": "right", "dx": -6}
         layers.append(strip.text(label, x, level, **side, **look))
     return alt.layer(*layers).properties(width=width - 8, height=top + 56)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a chart of several experiments, each with its own dots."""
+
+    label: str
+    values: Sequence[float]
+    mean: Mapping[str, Any]  # estimate
+    notes: Sequence[str]  # what stands to its right; the first one in bold
+    ring: int | None = None  # index of the value to ring
+    luck: float | None = None  # what the best value would be by luck alone
+
+
+def rows(
+    table: Sequence[Row],
+    *,
+    heads: Sequence[str],
+    colours: tuple[str, str],
+    axis: str,
+    margin: float | None = None,
+    width: int,
+) -> Chart:
+    """Experiments beneath one another on one scale: every value, the mean (with its interval), the best one ringed.
+
+    What lies far outside of what most of them show is drawn as a triangle at the edge.
+
+    Args:
+        heads: what the notes of the rows are; the first one only on a telephone.
+        colours: of negative and positive values.
+        margin: half the width of a band of what is too small to matter.
+    """
+    count = len(heads) if width > NARROW else min(len(heads), 1)
+    left, height = 7.0 * max(len(row.label) for row in table) + 12, 30
+    columns = [7.2 * max(len(text) for text in (heads[k], *(r.notes[k] for r in table))) + 14 for k in range(count)]
+    side = width - left - sum(columns) - 8
+    low, high = _most(table, margin)
+    bottom = len(table) * height
+    middle = [(i + 0.4) * height for i in range(len(table))]
+    beneath = [(i + 0.76) * height for i in range(len(table))]  # the mean, where it hides no dot
+    x_scale, y_scale = alt.Scale(domain=[low, high], nice=False), alt.Scale(domain=[bottom, -20], nice=False)
+    x = alt.X("x:Q", scale=x_scale, axis=alt.Axis(title=axis, tickCount=5))
+    y = alt.Y("y:Q", scale=y_scale, axis=None)
+
+    def points(values: ArrayLike, heights: ArrayLike, at: str = "circle", **settings: Any) -> alt.Chart:
+        v = np.asarray(values, float)
+        shape = np.select([v < low, v > high], ["triangle-left", "triangle-right"], at)
+        frame = pd.DataFrame({"x": np.clip(v, low, high), "y": heights, "shape": shape})
+        return alt.Chart(frame).mark_point(**settings).encode(x=x, y=y, shape=alt.Shape("shape:N", scale=None))
+
+    def rules(x1: ArrayLike, y1: ArrayLike, end: ArrayLike, towards: str, **settings: Any) -> alt.Chart:
+        frame = pd.DataFrame({"x": np.asarray(x1, float), "y": y1, "end": end})
+        return alt.Chart(frame).mark_rule(**settings).encode(**{"x": x, "y": y, towards: "end"})
+
+    def texts(content: Sequence[str], place: float, heights: ArrayLike, **settings: Any) -> alt.Chart:
+        frame = pd.DataFrame({"text": content, "y": heights})
+        return alt.Chart(frame).mark_text(align="right", **settings).encode(x=alt.value(place), y=y, text="text:N")
+
+    values = np.concatenate([np.asarray(row.values, float) for row in table])
+    heights = np.repeat(middle, [len(row.values) for row in table])
+    ringed = [(row.values[row.ring], h) for row, h in zip(table, middle, strict=True) if row.ring is not None]
+    lucky = [(i * height, row.luck) for i, row in enumerate(table) if row.luck is not None and low <= row.luck <= high]
+    sure = [(row.mean, h) for row, h in zip(table, beneath, strict=True) if row.mean.get("ci_low") is not None]
+    layers = [rules([0.0], [0], [bottom], "y2", color=LIGHT["muted"])]
+    if margin:
+        band = pd.DataFrame({"x": [max(-margin, low)], "end": [min(margin, high)], "y": [0], "bottom": [bottom]})
+        layers.insert(0, alt.Chart(band).mark_rect(color=LIGHT["band"]).encode(x=x, x2="end", y=y, y2="bottom"))
+    for sign, colour in ((-1, colours[0]), (1, colours[1]), (0, LIGHT["rest"])):
+        here = np.sign(values) == sign
+        layers.append(points(values[here], heights[here], filled=True, size=60, opacity=0.6, color=colour))
+    ring_values, ring_heights = [v for v, _ in ringed], [h for _, h in ringed]
+    layers.append(points(ring_values, ring_heights, size=190, color=LIGHT["ink"], strokeWidth=1.6))
+    tops = np.array([top for top, _ in lucky])
+    layers.append(rules([luck for _, luck in lucky], tops + 1, tops + 23, "y2", color=LIGHT["ink"], strokeDash=[3, 2]))
+    lows, highs = ([np.clip(mean[end], low, high) for mean, _ in sure] for end in ("ci_low", "ci_high"))
+    bars = {"color": LIGHT["ink"], "strokeWidth": 2.5, "strokeCap": "round"}
+    layers.append(rules(lows, [h for _, h in sure], highs, "x2", **bars))
+    means = [row.mean["value"] for row in table]
+    layers.append(points(means, beneath, at="diamond", filled=True, size=90, color=LIGHT["ink"], opacity=1))
+    layers.append(texts([row.label for row in table], -10, middle, color=LIGHT["muted"]))
+    for k in range(count):
+        place = side + sum(columns[: k + 1])
+        look = {"fontWeight": 600} if k == 0 else {"color": LIGHT["muted"]}
+        layers.append(texts([row.notes[k] for row in table], place, middle, **look))
+        layers.append(texts([heads[k]], place, [-10.0], color=LIGHT["muted"]))
+    return alt.layer(*layers).properties(width=side, height=bottom + 20)
+
+
+def _most(table: Sequence[Row], margin: float | None) -> tuple[float, float]:
+    """The span of what is worth showing: without the few values that would squeeze all others into one spot."""
+    values = np.concatenate([np.asarray(row.values, float) for row in table])
+    ends = [row.mean.get(key) for row in table for key in ("ci_low", "ci_high")]
+    other = [x for x in (*ends, *(row.luck for row in table), margin, -margin if margin else None) if x is not None]
+    most = np.quantile(values, [0.05, 0.95])
+    reach = float(most[1] - most[0])
+    limits = [float(np.clip(x, most[0] - reach, most[1] + reach)) for x in (*values, *other)]
+    return domain([0.0, *limits, *(float(row.values[row.ring]) for row in table if row.ring is not None)])

@@ -25,10 +25,11 @@ class Evidence:
     golden: Json
     protocol: Json
     ensemble: Json
-    candidate: pd.DataFrame  # runs of the pairs, row by row with the same seeds as `baseline`
+    candidate: pd.DataFrame  # runs of the pairs behind the verdict, row by row with the same seeds as `baseline`
     baseline: pd.DataFrame
+    pilot: tuple[pd.DataFrame, pd.DataFrame] | None  # the same two of the pilot
     curves: pd.DataFrame
-    runs: pd.DataFrame  # all of them, the confirmation included
+    runs: pd.DataFrame  # all of them, those of the golden and the ensemble stage included
     stacks: list[Json]
 
     @property
@@ -37,10 +38,15 @@ class Evidence:
         return self.baseline["test_loss"].to_numpy() - self.candidate["test_loss"].to_numpy()
 
     @property
-    def last_batch_percent(self) -> np.ndarray:
-        """The same in percent of the baseline, on the last training batch."""
-        baseline = self.baseline["last_batch_loss"].to_numpy()
-        return (baseline - self.candidate["last_batch_loss"].to_numpy()) / baseline * 100
+    def reported(self) -> np.ndarray:
+        """What a best-seed report looks at, percent per pair: those of the pilot if there is one."""
+        return last_batch_percent(*(self.pilot or (self.candidate, self.baseline)))
+
+
+def last_batch_percent(candidate: pd.DataFrame, baseline: pd.DataFrame) -> np.ndarray:
+    """Gain of the candidate in every pair on the last training batch, in percent of the baseline."""
+    loss = baseline["last_batch_loss"].to_numpy()
+    return (loss - candidate["last_batch_loss"].to_numpy()) / loss * 100
 
 
 def gather(study: Study) -> Evidence:
@@ -53,22 +59,30 @@ def gather(study: Study) -> Evidence:
         name: read_json(study.results / f"{name}.json")
         for name in ("compare", "attribute", "golden", "golden_protocol", "ensemble")
     }
-    tables = [RunTable.load(folder) for folder in (study.runs, study.golden / "confirmation")]
-    candidate, baseline = tables[0].pairs()
+    folders = [study.runs, study.golden / "confirmation", study.ensemble]
+    tables = [RunTable.load(folder) for folder in folders if folder != study.ensemble or _has_runs(folder)]
+    compare = results["compare"]
+    n = compare["n_pairs"]  # a sequential design may have trained more before it knew that it could stop
+    candidate, baseline = (runs[:n] for runs in tables[0].pairs())
     return Evidence(
         params=study.params,
         manifest=read_json(study.data / "manifest.json"),
-        compare=results["compare"],
+        compare=compare,
         attribute=results["attribute"],
         golden=results["golden"],
         protocol=results["golden_protocol"],
         ensemble=results["ensemble"],
         candidate=candidate,
         baseline=baseline,
+        pilot=tables[0].pairs("pilot") if "pilot" in compare else None,
         curves=read_table(study.runs / "curves.parquet").to_pandas(),
         runs=pd.concat([table.table for table in tables], ignore_index=True),
         stacks=[record for table in tables for record in _records(table.folder)],
     )
+
+
+def _has_runs(folder: Path) -> bool:
+    return (folder / "runs.parquet").is_file()
 
 
 def _records(folder: Path) -> list[Json]:

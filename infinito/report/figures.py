@@ -1,27 +1,31 @@
 """Which charts a report has, and what each is drawn from."""
 
+import numpy as np
 import pandas as pd
 
 from infinito.report import charts, dots, words
-from infinito.report.draw import LIGHT, Chart, Figure, draw
-from infinito.report.evidence import Evidence
+from infinito.report.draw import LIGHT, NARROW, Chart, Figure, draw
+from infinito.report.evidence import Evidence, last_batch_percent
 
 DIFFERENCE = f"difference of test loss, {charts.NATS}"
+DRAWN_REPORTS = 20
 
 
 def draw_all(evidence: Evidence) -> dict[str, Figure]:
     """Every figure by its name; one that has nothing to show is left out."""
-    figures = [make(evidence) for make in (_pairs, _last_batch, _learning, _variance, _grid, _confirmation, _ensemble)]
+    drawn = (_pairs, _last_batch, _reports, _learning, _variance, _grid, _confirmation, _ensemble)
+    figures = [make(evidence) for make in drawn]
     return {figure.name: figure for figure in figures if figure is not None}
 
 
 def _pairs(evidence: Evidence) -> Figure:
     compare, margin = evidence.compare, evidence.compare["equivalence"]["smallest_effect"]
+    mean = compare.get("difference_simultaneous") or compare["difference"]
 
     def chart(width: int) -> Chart:
         return dots.differences(
             evidence.differences,
-            compare["difference"],
+            mean,
             margin=margin,
             margin_label="declared too small to matter",
             sides=("baseline better", "candidate better"),
@@ -31,7 +35,7 @@ def _pairs(evidence: Evidence) -> Figure:
         )
 
     won = f"{compare['wins']} of {compare['n_pairs']} pairs are won by the candidate"
-    return draw("differences", f"{won}; mean difference {words.estimate(compare['difference'])} {charts.NATS}", chart)
+    return draw("differences", f"{won}; mean difference {words.estimate(mean)} {charts.NATS}", chart)
 
 
 def _last_batch(evidence: Evidence) -> Figure:
@@ -40,10 +44,50 @@ def _last_batch(evidence: Evidence) -> Figure:
     luck = claimed["expected_best_by_luck"]
 
     def chart(width: int) -> Chart:
-        return dots.last_batch(evidence.last_batch_percent, best, luck, width=width)
+        return dots.last_batch(evidence.reported, best, luck, width=width)
 
     alt_text = f"Improvement on the last training batch per seed; best {best}, by luck {words.signed_percent(luck)}"
     return draw("last_batch", alt_text, chart)
+
+
+def _reports(evidence: Evidence) -> Figure | None:
+    compare, percent = evidence.compare, last_batch_percent(evidence.candidate, evidence.baseline)
+    reports = [
+        (words.pairs_of(claimed), claimed, percent[claimed["first_pair"] :])
+        for claimed in compare["report_protocol_repeated"]
+    ]
+    if evidence.pilot:
+        reports.insert(0, ("pilot", compare["report_protocol"], evidence.reported))
+    if len(reports) < 2:
+        return None
+    table = [
+        dots.Row(
+            label=label,
+            values=values[: claimed["n"]].tolist(),
+            mean={"value": claimed["mean_percent"]},
+            notes=(
+                words.signed_percent(claimed["best_percent"]),
+                words.signed_percent(claimed["expected_best_by_luck"]),
+                words.signed_percent(claimed["mean_percent"]),
+                words.p_value(claimed["p_value"]),
+            ),
+            ring=int(np.argmax(values[: claimed["n"]])),
+            luck=claimed["expected_best_by_luck"],
+        )
+        for label, claimed, values in reports[:DRAWN_REPORTS]
+    ]
+
+    def chart(width: int) -> Chart:
+        return dots.rows(
+            table,
+            heads=("best seed", "by luck", "mean", "p"),
+            colours=(LIGHT["baseline"], LIGHT["candidate"]),
+            axis="improvement on the last training batch, percent",
+            width=width,
+        )
+
+    headlines = ", ".join(f"{row.notes[0]} (by luck {row.notes[1]})" for row in table)
+    return draw("reports", f"The same report on fresh seeds, again and again; its best seeds: {headlines}", chart)
 
 
 def _learning(evidence: Evidence) -> Figure | None:
@@ -57,13 +101,15 @@ def _learning(evidence: Evidence) -> Figure | None:
 
 
 def _variance(evidence: Evidence) -> Figure | None:
-    colours = {"init": LIGHT["init"], "data": LIGHT["data"], "interaction": LIGHT["line"]}
+    colours = {"init": LIGHT["init"], "data": LIGHT["data"]}
     table = pd.DataFrame(
         [
             {
                 "of": of,
-                "source": words.SOURCES[source],
+                "source": words.source(source, evidence.attribute[of]["components"]),
                 "share": component["share"],
+                "low": component["share_ci_low"],
+                "high": component["share_ci_high"],
                 "colour": colours.get(source, LIGHT["rest"]),
             }
             for of in ("candidate", "baseline", "difference")
@@ -73,6 +119,7 @@ def _variance(evidence: Evidence) -> Figure | None:
     )
     if table.empty:
         return None
+    table = table.astype({"low": float, "high": float})  # None where a grid has no intervals
     alt_text = "Shares of the variance of the test loss by source, for both arms and their difference"
     return draw("variance", alt_text, lambda width: charts.shares(table, width=width))
 
@@ -85,22 +132,42 @@ def _grid(evidence: Evidence) -> Figure:
 
 
 def _confirmation(evidence: Evidence) -> Figure:
-    golden = evidence.golden
+    golden, several = evidence.golden, len(evidence.golden["decisions"]) > 1
+    who = words.who(golden)
+    colours = (LIGHT["rest"], LIGHT["golden"])
+    table = [
+        dots.Row(
+            label=words.who(decision),
+            values=golden["all_differences"][decision["name"]],
+            mean=decision["difference"],
+            notes=(decision["status"].replace("_", " ").lower(),),
+        )
+        for decision in golden["decisions"]
+    ]
 
-    def chart(width: int) -> Chart:
+    def all_of_them(width: int) -> Chart:
+        axis, margin = f"gain on fresh data seeds, {charts.NATS}", golden["margin_useful"]
+        heads = ("status",) if width > NARROW else ()
+        return dots.rows(table, heads=heads, colours=colours, axis=axis, margin=margin, width=width)
+
+    def one(width: int) -> Chart:
         return dots.differences(
             golden["differences"],
             golden["difference"],
             margin=golden["margin_useful"],
             margin_label="declared too small to be of use",
-            sides=("fresh seeds better", f"seed {golden['golden_init_seed']} better"),
-            colours=(LIGHT["rest"], LIGHT["golden"]),
+            sides=("fresh seeds better", f"{who} better"),
+            colours=colours,
             axis=DIFFERENCE,
             width=width,
         )
 
-    won = f"The selected seed wins on {golden['wins']} of {golden['n_data_seeds']} fresh data seeds"
-    return draw("confirmation", f"{won}; mean gain {words.estimate(golden['difference'])} {charts.NATS}", chart)
+    won = "; ".join(
+        f"{words.who(decision)} wins on {decision['wins']} of {decision['n_data_seeds']} fresh data seeds, "
+        f"mean gain {words.estimate(decision['difference'])} {charts.NATS}"
+        for decision in golden["decisions"]
+    )
+    return draw("confirmation", won, all_of_them if several else one)
 
 
 def _ensemble(evidence: Evidence) -> Figure | None:

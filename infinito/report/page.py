@@ -4,17 +4,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from infinito.report import tables, words
 from infinito.report.draw import DARK, LIGHT, Figure, css_colours
-from infinito.report.evidence import Evidence
+from infinito.report.evidence import Evidence, Json
+from infinito.report.figures import DRAWN_REPORTS
 
 HERE = Path(__file__).parent
 INTERVAL = re.compile(r"\[[^\[\]]*, [^\[\]]*\]")  # a table may break a line before it, not inside
-FILTERS = ("number", "signed", "plain", "interval", "value", "estimate", "percent", "signed_percent", "p_value")
+FILTERS = ("number", "signed", "plain", "interval", "value", "estimate", "percent", "signed_percent", "p_value", "p_is")
 
 
 def html(evidence: Evidence, figures: dict[str, Figure]) -> str:
@@ -41,8 +41,7 @@ def markdown(evidence: Evidence, figures: dict[str, Figure]) -> str:
 def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
     """What the templates know."""
     compare, golden = evidence.compare, evidence.golden
-    cells = np.array(evidence.attribute["candidate"]["cells"])
-    best_init, best_data = (int(i) for i in np.unravel_index(cells.argmin(), cells.shape))
+    selected_seed, selected_decision = tables.selected(golden)
     checks = tables.checks(evidence)
     groups = {entry["groups"] for arm in tables.ARMS for entry in evidence.ensemble[arm]["curve"]}
     return {
@@ -58,16 +57,19 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
             f"{entry['groups']} {'group' if entry['groups'] == 1 else 'groups'} of {entry['size']}"
             for entry in evidence.ensemble["candidate"]["curve"]
         ),
-        "confidence": f"{100 * (1 - compare['alpha']):g}%",
+        "confidence": words.confidence(compare),
+        "overall_confidence": f"{100 * (1 - compare['alpha']):g}%",
+        "interval": compare.get("difference_simultaneous", compare["difference"]),
+        "look": compare.get("sequential"),
         "verdicts": words.verdict_words(compare["equivalence"]["smallest_effect"]),
         "status": golden["status"].replace("_", " "),
         "status_words": words.STATUS_WORDS[golden["status"]],
-        "best_cell": {
-            "init_seed": evidence.attribute["init_seeds"][best_init],
-            "data_seed": evidence.attribute["data_seeds"][best_data],
-            "loss": float(cells.min()),
-            "of": cells.size,
-        },
+        "who": words.who(golden),
+        "selected_seed": selected_seed,
+        "selected_decision": selected_decision,
+        "quantities": tables.QUANTITIES,
+        "reports": reports(compare),
+        "trained_pairs": int(evidence.runs.query("design == 'pairs' and arm == 'candidate'").shape[0]),
         "diverged_pairs": int(evidence.candidate["diverged"].sum() + evidence.baseline["diverged"].sum()),
         "revision": next((record["git_revision"] for record in evidence.stacks if record.get("git_revision")), None),
         "checks_failed": sum(check.ok is False for check in checks),
@@ -76,16 +78,38 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
         "figures": figures,
         "tables": {
             "arms": tables.arms(compare),
+            "hypotheses": tables.hypotheses(compare),
+            "ablations": tables.ablations(compare),
             "secondary": tables.secondary(compare),
             "claims": tables.claims(compare),
+            "reports": tables.reports(compare),
             "components": tables.components(evidence.attribute),
+            "variances": tables.variances(evidence.attribute),
             "winner": tables.winner(golden),
+            "decisions": tables.decisions(golden),
             "ranking": tables.ranking(golden),
             "ensemble": tables.ensemble(evidence.ensemble),
+            "equal_compute": tables.equal_compute(evidence.ensemble) if "equal_compute" in evidence.ensemble else None,
             "checks": tables.check_table(checks),
             "provenance": tables.provenance(evidence),
             "settings": tables.settings(evidence),
             "runs": tables.runs(evidence),
+        },
+    }
+
+
+def reports(compare: Json) -> dict[str, Any]:
+    """How far the headlines of one best-seed report after another lie apart; the pilot's counts as one of them."""
+    found = ([compare["report_protocol"]] if "pilot" in compare else []) + compare["report_protocol_repeated"]
+    return {
+        "n": len(found),
+        "drawn": DRAWN_REPORTS,
+        "significant": sum(claimed["p_value"] < compare["alpha"] for claimed in found),
+        **{
+            f"{end}_{name}": pick(claimed[key] for claimed in found)
+            for name, key in (("best", "best_percent"), ("luck", "expected_best_by_luck"), ("mean", "mean_percent"))
+            for end, pick in (("least", min), ("most", max))
+            if found
         },
     }
 
@@ -104,6 +128,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {name: getattr(words, name) for name in FILTERS}
+    environment.filters["combined"] = lambda first, second: first | second
     environment.filters["unbroken"] = lambda text: Markup(
         INTERVAL.sub(r'<span class="interval">\g<0></span>', str(escape(text)))
     )

@@ -82,10 +82,27 @@ def signed_percent(x: float | None) -> str:
     return UNKNOWN if x is None or not math.isfinite(x) else f"{'+' if x > 0 else ''}{fixed(x, 2)}%"
 
 
+def share(part: Mapping[str, Any]) -> str:
+    """A source's share of the variance with its interval; without an interval just the share."""
+    if part["share"] is None or part["share_ci_low"] is None:
+        return percent(part["share"])
+    return f"{percent(part['share'])} [{', '.join(percent(part[f'share_ci_{end}']) for end in ('low', 'high'))}]"
+
+
+def times(x: float) -> str:
+    return f"×\u00a0{number(x, 2)}"
+
+
 def p_value(p: float | None) -> str:
     if p is None or not math.isfinite(p):
         return UNKNOWN
     return "<\u00a00.001" if p < 0.001 else number(p, 2)
+
+
+def p_is(p: float | None) -> str:
+    """A p-value as part of a sentence."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def duration(seconds: float) -> str:
@@ -121,10 +138,59 @@ STATUS_WORDS = {
 SOURCES = {
     "init": "initial weights",
     "data": "data order and noise",
-    "interaction": "their combination",
+    "interaction": "combination of both",
+    "noise": "noise seeds",
+    "nondeterminism": "reruns of the same seeds",
     "residual": "the rest",
-    "interaction_and_residual": "their combination and the rest",
+    "interaction_and_residual": "combination and rest",
 }
+
+
+def source(name: str, components: Mapping[str, Any]) -> str:
+    """A source of variance, as one of all components of a grid."""
+    # with noise seeds of its own the noise no longer comes from the data seed
+    return "data order" if name == "data" and "noise" in components else SOURCES[name]
+
+
+FOUND_BY = {
+    "selected": "lowest mean validation loss on the grid",
+    "best of ten": "best percentage of ten seeds, as a best-seed report picks",
+    "best cell": "best percentage of all cells of the grid",
+    "checkpoint": "initial weights from a file",
+}
+
+
+def found_by(name: str) -> str:
+    """How a candidate of the golden rule was found; several ways may have found the same one."""
+    return "; ".join(FOUND_BY.get(way, way) for way in name.split(" and "))
+
+
+def who(decision: Mapping[str, Any]) -> str:
+    """What was put to the golden rule."""
+    seed = decision["golden_init_seed"]
+    return "the weights of the file" if seed is None else f"seed {seed}"
+
+
+def pairs_of(claimed: Mapping[str, Any]) -> str:
+    """The pairs behind one of several reports, counted from 1."""
+    return f"{claimed['first_pair'] + 1}–{claimed['first_pair'] + claimed['n']}"
+
+
+def confidence(compare: Mapping[str, Any]) -> str:
+    """Confidence of the intervals behind a verdict: that of its look in a sequential design."""
+    level = (compare.get("sequential") or {}).get("level")
+    return f"{100 * (1 - (compare['alpha'] if level is None else level)):.6g}%"
+
+
+def decided_by(compare: Mapping[str, Any]) -> str:
+    """What the verdict's test found: adjusted for its family, or what its look goes by."""
+    look = compare.get("sequential")
+    if look is None:
+        return p_value(compare["p_adjusted"]) + (" (Holm)" if compare["hypotheses"] > 1 else "")
+    if look["level"] is None:
+        return f"e = {number(look['e_value'])}"
+    return f"{p_value(look['p_value'])} (level of this look: {number(look['level'], 2)})"
+
 
 SCORES = {
     "accuracy": "Accuracy on scored tokens",

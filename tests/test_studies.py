@@ -1,0 +1,75 @@
+"""The committed results of a study that ran on another machine follow from its committed run table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from infinito import plan
+from infinito.compare import compare
+from infinito.golden import Candidate, confirm_all
+from infinito.pairing import paired_runs
+from infinito.params import load_study
+from infinito.published import judge
+from infinito.storage import canonical, read_json, sha256
+from tests.conftest import ROOT
+
+REPORT = ROOT / "studies" / "report"
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return pd.read_parquet(REPORT / "results" / "runs.parquet")
+
+
+def pairs(table: pd.DataFrame, design: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    arms = [table[(table["design"] == design) & (table["arm"] == arm)] for arm in ("candidate", "baseline")]
+    return paired_runs(*arms, "results/runs.parquet")
+
+
+def test_the_published_figures_are_judged_as_committed() -> None:
+    found = judge(3.44, 19.55, 10, wins=7, best=29.14, p=0.554)
+    assert canonical(found) == canonical(read_json(REPORT / "results" / "published.json"))
+
+
+@pytest.mark.parametrize("design", ["pairs", "pilot"])
+def test_the_verdict_follows_from_the_run_table(table: pd.DataFrame, design: str) -> None:
+    candidate, baseline = pairs(table, design)
+    result = read_json(REPORT / "results" / "compare.json")
+    wanted = result if design == "pairs" else result["pilot"]
+    found = compare(candidate["test_loss"], baseline["test_loss"], smallest_effect=0.01)
+    assert found["sentence"] == wanted["sentence"]
+    assert found["difference"] == pytest.approx(wanted["difference"])
+
+
+def test_the_plan_is_the_one_that_was_registered() -> None:
+    content, study = read_json(REPORT / "plan.json"), load_study(REPORT)
+    assert sha256(canonical(content["plan"])) == content["sha256"] == study.params.train.plan
+    assert plan.changed_setting(content["plan"], study.params) is None
+    stacks = read_json(REPORT / "results" / "stacks.json")
+    runs = pd.read_parquet(REPORT / "results" / "runs.parquet")
+    of_pairs = set(runs.loc[runs["design"] == "pairs", "stack_id"])
+    assert {stacks[stack]["protocol_sha256"] for stack in of_pairs} == {content["sha256"]}
+
+
+def test_the_golden_decisions_follow_from_the_run_table(table: pd.DataFrame) -> None:
+    result = read_json(REPORT / "results" / "golden.json")
+    protocol = read_json(REPORT / "results" / "golden_protocol.json")["protocol"]
+    confirm = table[table["design"] == "confirm"].sort_values("data_seed")
+    controls = table[table["design"] == "controls"].sort_values(["data_seed", "init_seed"])
+    earlier = table[table["design"].isin(["grid", "pilot", "pairs"])]
+    found = confirm_all(
+        [
+            Candidate(name, seed, confirm[confirm["init_seed"] == (seed or 0)]["test_loss"])
+            for name, seed in protocol["forwarded"].items()
+        ],
+        controls["test_loss"].to_numpy().reshape(-1, len(protocol["control_init_seeds"][0])),
+        data_seeds=sorted(set(confirm["data_seed"])),
+        control_inits=protocol["control_init_seeds"],
+        selection_inits=np.unique(earlier["init_seed"]).tolist(),
+        selection_data_seeds=np.unique(earlier["data_seed"]).tolist(),
+        registered=True,
+        margin=protocol["margin"],
+        margin_useful=protocol["useful"],
+        alpha=protocol["alpha"],
+    )
+    assert [decision["sentence"] for decision in found] == [decision["sentence"] for decision in result["decisions"]]
