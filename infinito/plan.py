@@ -22,9 +22,8 @@ from scipy import stats
 
 from infinito import runs, seeds, tasks
 from infinito.attribute import MeanSquares, components, crossed_test, mean_squares
-from infinito.paired import Array, minimal_detectable_effect, pairs_needed, pilot_sd
+from infinito.paired import Array, minimal_detectable_effect, over_spread, pairs_needed, pilot_sd, power
 from infinito.params import Params, Study
-from infinito.published import over_spread, power
 from infinito.runs import Run, RunTable, StackJob
 from infinito.sequential import FIRST_ANYTIME_LOOK, anytime_level, obrien_fleming
 from infinito.storage import canonical, read_json, read_table, sha256, write_json

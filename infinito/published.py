@@ -5,9 +5,7 @@ The t-test, its interval and the effect size depend on nothing but these three f
 printed digits go. Whether the differences were worth averaging is another question, which no summary answers.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +20,7 @@ from infinito.paired import (
     expected_maximum,
     minimal_detectable_effect,
     pairs_needed,
+    power,
     sign_test,
 )
 
@@ -34,38 +33,6 @@ def standard_sample(n: int) -> Array:
     """n numbers with mean 0 and standard deviation 1, n >= 2: shifted and stretched, a sample with given figures."""
     x = np.arange(n) - (n - 1) / 2
     return x / x.std(ddof=1)
-
-
-def over_spread(f: Callable[[Array], Array], df: int, upto: float = math.inf) -> float:
-    """Mean of f(s / sd), s the standard deviation of a normal sample with df degrees of freedom, over s / sd < upto.
-
-    By Gauss-Legendre quadrature; f takes and gives arrays [400]. Good to 1e-9 for a smooth f in [0, 1].
-    """
-    spread = stats.chi(df, scale=1 / math.sqrt(df))
-    low, high = spread.ppf(1e-13), min(spread.isf(1e-13), upto)
-    if high <= low:
-        return 0.0
-    nodes, weights = _nodes()
-    s = low + (high - low) * (nodes + 1) / 2
-    return float((high - low) / 2 * weights @ (spread.pdf(s) * f(s)))
-
-
-@functools.cache
-def _nodes() -> tuple[Array, Array]:
-    nodes, weights = np.polynomial.legendre.leggauss(400)
-    return nodes, weights
-
-
-def power(effect: float, n: int, alpha: float = 0.05) -> float:
-    """Chance that a two-sided paired t-test with n pairs finds a true mean / sd of `effect`.
-
-    The same as `paired.power`, which is NaN for large effects, where the noncentral t distribution of scipy fails.
-    """
-    shift, critical = abs(effect) * math.sqrt(n), stats.t.isf(alpha / 2, n - 1)
-    rejected = over_spread(
-        lambda s: stats.norm.cdf(shift - critical * s) + stats.norm.cdf(-shift - critical * s), n - 1
-    )
-    return min(rejected, 1.0)
 
 
 def judge(

@@ -13,9 +13,8 @@ import yaml
 
 from infinito import plan, runs, seeds, sequential, tasks
 from infinito.attribute import crossed_test, mean_squares
-from infinito.paired import pilot_sd, tost
+from infinito.paired import pilot_sd, power, tost
 from infinito.params import Study, load_study
-from infinito.published import power
 from infinito.runs import Run, RunTable
 from infinito.storage import read_json, write_json
 from tests.conftest import in_process
