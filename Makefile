@@ -5,11 +5,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help repro flow test install lock
+.PHONY: help repro flow test test-slow install lock
 
 help:
 	@echo "make repro    install, then rebuild whatever is out of date: data, runs, statistics, report"
 	@echo "make test     install, then check style, types and tests"
+	@echo "make test-slow  install, then the long tests: faults, schedules, the pages in a browser"
 	@echo "make flow     install, then the same as repro, as a Prefect flow run"
 	@echo "make install  create .venv from requirements.lock"
 	@echo "make lock     take newer versions into requirements.lock"
@@ -25,7 +26,10 @@ test: install
 	ruff check .
 	ruff format --check .
 	mypy
-	python -m pytest -q
+	python -m pytest -q -m "not slow"
+
+test-slow: install
+	python -m pytest -q -m slow
 
 install: .venv/installed
 

@@ -4,13 +4,10 @@ import pytest
 
 from benchmarks.calibration import CHECKS, run
 
-SLOW = {"C2", "C6", "C17", "C20", "C21", "C22", "C23", "C24"}
 WRONG_METHODS = {"C5", "C8", "C9", "C16", "C17", "C19", "C20", "C22"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CHECKS]
-)
+@pytest.mark.parametrize("name", CHECKS)
 def test_calibration(name):
     rows = run(name)
     assert rows

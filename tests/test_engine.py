@@ -135,7 +135,6 @@ def test_a_run_depends_on_nothing_but_its_seeds(name: str, data: tasks.Data) -> 
     np.testing.assert_array_equal(first.validation_curve[0], mixed.validation_curve[2])
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(engine.compiler() is None, reason="no C++ compiler")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_compiled_step_keeps_both_laws(name: str, data: tasks.Data) -> None:

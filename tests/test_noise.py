@@ -44,7 +44,6 @@ def test_a_lane_draws_what_the_run_alone_draws() -> None:
     assert all(torch.equal(stacked[i], bits(KEYS[i], 5, SHAPE)) for i in range(len(KEYS)))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(engine.compiler() is None, reason="no C++ compiler")
 def test_compiled_code_draws_the_same() -> None:
     compiled = torch.compile(lambda keys: vmap(lambda key: bits(key, 1_000_007, SHAPE))(keys), fullgraph=True)

@@ -473,7 +473,6 @@ def test_the_verdict_states_perplexities_and_bits_of_the_same_nats(
     assert table.items(list(runs["run_id"]))[1].sum() == entry["scored_tokens"] <= 200
 
 
-@pytest.mark.slow
 @pytest.mark.skipif("INFINITO_DATA" not in os.environ, reason="INFINITO_DATA: a folder with wikitext-2/ and gpt2-bpe/")
 def test_wikitext_2_with_the_tokens_of_gpt_2(tmp_path: Path) -> None:
     folder = Path(os.environ["INFINITO_DATA"])
