@@ -5,13 +5,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help repro flow test test-slow install lock
+.PHONY: help repro flow up down test test-slow install lock
 
 help:
 	@echo "make repro    install, then rebuild whatever is out of date: data, runs, statistics, report"
 	@echo "make test     install, then check style, types and tests"
 	@echo "make test-slow  install, then the long tests: faults, schedules, the pages in a browser"
 	@echo "make flow     install, then the same as repro, as a Prefect flow run"
+	@echo "make up       install, then serve the study: pages, and runs at a click; ARGS='--every 1h' on a schedule"
+	@echo "make down     stop serving"
 	@echo "make install  create .venv from requirements.lock"
 	@echo "make lock     take newer versions into requirements.lock"
 
@@ -21,6 +23,12 @@ repro: install
 
 flow: install
 	python -m flows.pipeline
+
+up: install
+	python -m flows.serve up $(ARGS)
+
+down:
+	python -m flows.serve down
 
 test: install
 	ruff check .

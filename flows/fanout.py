@@ -43,7 +43,18 @@ Run = Callable[[J, Callable[[int], None]], Path]  # does a job, calls back with 
 Wait = Callable[[], Path]  # blocks until something is done; returns its result or raises
 Submit = Callable[[str, Callable[[], Path]], Wait]  # starts to do something that has a name
 
+
+class Workers(Protocol):
+    """What does jobs in other processes."""
+
+    def train(self, job: Job, progress: Callable[[int], None]) -> Path:
+        """Block until `job` is done; raises StackFailed or WorkerDied."""
+
+
+Cluster = Callable[[Run[Any]], AbstractContextManager[Workers]]  # workers elsewhere, found when they are needed
+
 SECONDS_BETWEEN_LINES = 15
+WAITING = 64  # stacks handed to a cluster at once, which has a queue of its own
 _CONTEXT = multiprocessing.get_context("spawn")  # a forked copy of a process that runs threads can deadlock
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: not between a fork and an exec
@@ -87,13 +98,29 @@ def worker_count() -> int:
     return int(found)
 
 
-def fan_out(jobs: Sequence[J], run: Run[J], submitter: Callable[[int], AbstractContextManager[Submit]]) -> list[Path]:
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none: []."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in named.split(",")] if named else list(map(str, range(torch.cuda.device_count())))
+
+
+def fan_out(
+    jobs: Sequence[J],
+    run: Run[J],
+    submitter: Callable[[int], AbstractContextManager[Submit]],
+    cluster: Cluster | None = None,
+) -> list[Path]:
     """Do all `jobs` by `run` in worker processes, and return the results in the order of the jobs.
 
     Args:
         jobs: what to do; `run` and the jobs must be importable and picklable.
         run: called in a worker as `run(job, progress)`.
         submitter: what waits for the workers, so many at once: `as_threads` or `as_tasks`.
+        cluster: where the workers are, if not on this machine.
 
     Raises:
         ValueError: all that went wrong is bad input.
@@ -101,16 +128,20 @@ def fan_out(jobs: Sequence[J], run: Run[J], submitter: Callable[[int], AbstractC
     """
     if not jobs:
         return []
-    size = min(worker_count(), len(jobs))
+    size = min(WAITING if cluster else worker_count(), len(jobs))
     failed: dict[str, list[str]] = {}  # reason: names
     errors: list[Exception] = []
     results: list[Path] = []
     # Leaving in the reverse order matters: the pool ends its workers, and only so the submitter's threads, if any
     # still wait for them, come to an end.
-    with submitter(size) as submit, _Pool(run, size) as pool, _Report(jobs) as report:
+    with (
+        submitter(size) as submit,
+        cluster(run) if cluster else _Pool(run, size) as workers,
+        _Report(jobs) as report,
+    ):
 
         def train(job: J) -> Path:
-            result = pool.train(job, lambda steps: report.progress(job, steps))
+            result = workers.train(job, lambda steps: report.progress(job, steps))
             report.finished(job)
             return result
 
@@ -171,19 +202,28 @@ def as_tasks(size: int) -> Iterator[Submit]:
 
 
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
     """What a worker sends back instead of a result."""
 
     reason: str
     bad_input: bool
     trace: str
 
+    def error(self, name: str) -> StackFailed:
+        """What to raise for the job of that name; where it went wrong is said here."""
+        if not self.bad_input:
+            _say(f"{name} failed:\n{self.trace}")
+        error = StackFailed(self.reason)
+        error.bad_input = self.bad_input
+        return error
+
 
 class _Pool:
     """Worker processes, kept from one job to the next because importing and compiling take long."""
 
     def __init__(self, run: Run[J], size: int) -> None:
-        self._workers = [_Worker(run, number) for number in range(size)]
+        found: list[str | None] = [*gpus()] or [None]
+        self._workers = [_Worker(run, found[number % len(found)]) for number in range(size)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -207,15 +247,15 @@ class _Pool:
 class _Worker:
     """One worker process, and this end of the pipe to it; a new process takes over where one has died."""
 
-    def __init__(self, run: Run[Any], number: int) -> None:
+    def __init__(self, run: Run[Any], gpu: str | None) -> None:
         self._run = run
-        self._number = number
+        self._gpu = gpu
         self._closed = False
         self._start()
 
     def _start(self) -> None:
         self._pipe, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_work, args=(theirs, self._run, self._number), daemon=True)
+        self._process = _CONTEXT.Process(target=_work, args=(theirs, self._run, self._gpu), daemon=True)
         self._process.start()
         theirs.close()  # or the end of the worker would go unnoticed here
 
@@ -234,12 +274,8 @@ class _Worker:
             self._pipe.close()
             self._start()
             raise WorkerDied(f"its worker process ended with exit code {code}") from None
-        if isinstance(answer, _Failure):
-            if not answer.bad_input:
-                _say(f"{job.name} failed:\n{answer.trace}")
-            error = StackFailed(answer.reason)
-            error.bad_input = answer.bad_input
-            raise error
+        if isinstance(answer, Failure):
+            raise answer.error(job.name)
         assert isinstance(answer, Path)
         return answer
 
@@ -249,30 +285,31 @@ class _Worker:
         self._process.join()
 
 
-def _work(pipe: Connection, run: Run[Any], number: int) -> None:
-    """Worker process `number`: does jobs until nobody is left to send any."""
+def _work(pipe: Connection, run: Run[Any], gpu: str | None) -> None:
+    """A worker process: does jobs until nobody is left to send any. It sees one GPU, if there are any."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # heard, for nothing has asked for a GPU in this process
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(number % torch.cuda.device_count())
     while True:
         try:
             job = pipe.recv()
         except EOFError:
             return
-        pipe.send(_attempt(run, job, pipe.send))
+        pipe.send(attempt(run, job, pipe.send))
 
 
-def _attempt(run: Run[J], job: J, progress: Callable[[int], None]) -> Path | _Failure:
+def attempt(run: Run[J], job: J, progress: Callable[[int], None]) -> Path | Failure:
+    """Do a job in a worker; what goes wrong becomes a plain record that any process can read."""
     try:
         return run(job, progress)
     except Exception as error:
         message = " ".join(str(error).split())
         bad_input = isinstance(error, (ValueError, FileNotFoundError))
-        return _Failure(
+        return Failure(
             message if bad_input else f"{type(error).__name__}: {message}", bad_input, traceback.format_exc()
         )
 

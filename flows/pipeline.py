@@ -6,7 +6,6 @@ dvc.yaml is the only list of stages and DVC decides what is out of date; the flo
 
 import argparse
 import atexit
-import json
 import os
 import socket
 import subprocess
@@ -16,49 +15,32 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.repo.index import Index
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
+import httpx
+from dvc.lock import LockError
+from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
+from flows import artifacts, repro
 from flows.fanout import die_with_parent
+from flows.repro import read_stages
 from flows.stage import share_flow_run
 
 SECONDS_TO_ANSWER = 2
 SECONDS_TO_START = 120  # the first temporary server on a machine creates its database
+UNCHANGED = "nothing it reads or writes has changed since it last ran"
+SECONDS_TO_RESTART = 60
 BUSY_RETRIES, BUSY_SECONDS = 720, 5  # another flow run may be training the same stage: wait for an hour
-
-
-def read_stages(study: Path) -> dict[str, set[str]]:
-    """The stages of `study`/dvc.yaml, each with those it needs, in an order in which they can run.
-
-    Raises:
-        FileNotFoundError: no dvc.yaml.
-        ValueError: DVC does not understand it, or the params.yaml beside it.
-    """
-    file = study.resolve() / "dvc.yaml"
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; a study is a folder with a params.yaml and a dvc.yaml")
-    try:
-        with Repo(str(file.parent)) as repo:
-            graph = Index.from_file(repo, str(file)).graph  # of this file: the index of `repo` holds all studies
-            needs = {stage.name: {other.name for other in graph.successors(stage)} for stage in graph}
-    except DvcException as error:
-        detail = f": {error.__cause__}" if error.__cause__ else ""
-        raise ValueError(f"{file.parent}: {' '.join(f'{error}{detail}'.split())}") from error
-    return {name: needs[name] for name in TopologicalSorter(needs).static_order()}
 
 
 def _is_busy(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -76,37 +58,57 @@ def stage(name: str, study: Path, force: bool) -> State[str]:
     """Bring one stage up to date by DVC.
 
     Ends Completed, UpToDate (nothing to do), Cached (results of an earlier run), Failed, or Busy (and is tried again)
-    when another process runs a stage that reads or writes the same files.
+    when another process runs a stage that reads or writes the same files. The state's message says why.
     """
+    log = get_run_logger()
+    repro.mend(study)
+    try:
+        changes = ["forced"] if force else repro.read_changes(study, name)
+    except LockError:
+        changes = ["unknown, as another process writes these files"]  # `dvc repro` says which, or finds it gone
+    except (ValueError, FileNotFoundError) as error:
+        return Failed(message=str(error))
+    if not changes:
+        log.info(UNCHANGED)
+        return Completed(name="UpToDate", message=UNCHANGED, data=name)
+    why = ", ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
+    log.info("changed: %s", why)
+    end = _repro(name, study, force)
+    if end.name == "Cached" and (corrupt := repro.discard_corrupt(study, name)):
+        why = f"corrupt in the cache: {', '.join(corrupt)}"
+        log.warning("%s", why)
+        end = _repro(name, study, force)
+    said = {"Completed": f"ran; changed: {why}", "Cached": f"restored from an earlier run; changed: {why}"}
+    if end.name in said:
+        end.message = said[end.name]
+    return end
+
+
+def _repro(name: str, study: Path, force: bool) -> State[str]:
+    """Run `dvc repro` for one stage, with its lines in the log, and say how it ended."""
     log = get_run_logger()
     environment = share_flow_run(dict(os.environ))
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # dvc.yaml says `python`
     environment["PREFECT_API_URL"] = get_current_settings().api.url or ""  # prefect.toml is not in every study
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name]
-    dvc = subprocess.Popen(
-        [*command, "--force"] if force else command,
-        cwd=study,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=die_with_parent,
-    )
     lines = []
-    assert dvc.stdout is not None
-    for line in map(str.rstrip, dvc.stdout):
-        if line:
-            log.info("%s", line)
-            lines.append(line)
-    if dvc.wait() != 0:
+    try:
+        with repro.start([*command, "--force"] if force else command, study, environment) as dvc:
+            assert dvc.stdout is not None
+            for line in map(str.rstrip, dvc.stdout):
+                if line:
+                    log.info("%s", line)
+                    lines.append(line)
+    except InterruptedError as error:
+        return Failed(message=str(error))
+    if dvc.returncode != 0:
         for line, blocker in pairwise([*lines, ""]):
             if "is busy, it is being blocked by" in line:
                 return Failed(name="Busy", message=f"{line.removeprefix('ERROR: ')} {blocker.strip()}")
         return Failed(message=_reason(lines))
-    for said, state in {"didn't change, skipping": "UpToDate", "is cached - skipping run": "Cached"}.items():
-        if any(said in line for line in lines):
-            return Completed(name=state, data=name)
-    return Completed(data=name)
+    if any("didn't change, skipping" in line for line in lines):  # another process was faster
+        return Completed(name="UpToDate", message=UNCHANGED, data=name)
+    return Completed(name="Cached" if any("is cached - skipping run" in line for line in lines) else None, data=name)
 
 
 def _reason(lines: Sequence[str]) -> str:
@@ -127,66 +129,46 @@ def pipeline(study: Path = Path("."), force: bool = False) -> State[Any]:
         study: folder with a params.yaml and a dvc.yaml.
         force: run all stages, also those that are up to date.
     """
+    if runtime.deployment.id is not None:  # then the parent is the process that looks after schedules and cancelling
+        die_with_parent()
     needs = read_stages(study)
     futures: dict[str, Any] = {}
-    for name in needs:
-        upstream = [futures[other] for other in needs[name]]
-        futures[name] = stage.submit(name, study, force, wait_for=upstream, return_state=False)
-    for future in futures.values():
-        future.wait()
+    try:
+        for name in needs:
+            upstream = [futures[other] for other in needs[name]]
+            futures[name] = stage.submit(name, study, force, wait_for=upstream, return_state=False)
+        for future in futures.values():
+            future.wait()
+    except BaseException:  # cancelled, Ctrl-C: Prefect would wait for the stages
+        repro.stop()
+        raise
     states: dict[str, State[Any]] = {name: future.state for name, future in futures.items()}
-    create_markdown_artifact(_lineage(study, needs, states), key="lineage", description=f"Stages of {study.resolve()}")
-    verdict = study / "results" / "compare.json"
-    if verdict.is_file() and "compare" in states and states["compare"].is_completed():  # otherwise it is an old one
-        create_markdown_artifact(_verdict(verdict), key="verdict", description=f"Verdict of {study.resolve()}")
     ended = {name: state for name, state in states.items() if state.is_final()}
     bad = [f"stage {name}: {state.message}" for name, state in ended.items() if not state.is_completed()]
-    if not bad:
-        return Completed(message=", ".join(f"{name} {state.name}" for name, state in states.items()))
     rest = ", ".join(name for name in states if name not in ended)
-    return Failed(message="; ".join(bad) + (f" (not run: {rest})" if rest else ""))
+    if bad:
+        end: State[Any] = Failed(message="; ".join(bad) + (f" (not run: {rest})" if rest else ""))
+    else:
+        names = {state.name for state in states.values()}
+        name = "UpToDate" if names == {"UpToDate"} else "Cached" if names <= {"UpToDate", "Cached"} else "Completed"
+        end = Completed(name=name, message=", ".join(f"{name} {state.name}" for name, state in states.items()))
+    _publish(study, states, repeated=end.name == "UpToDate")
+    return end
 
 
-def _lineage(study: Path, needs: dict[str, set[str]], states: dict[str, State[Any]]) -> str:
-    """The graph of the stages, and what DVC recorded of each: command and MD5 of everything read and written."""
-    lock = study / "dvc.lock"
-    recorded = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    arrows = [f"    {other} --> {name}" for name in needs for other in sorted(needs[name])]
-    rows = []
-    for name, state in states.items():
-        entry = recorded.get(name, {})
-        files = [f"`{x['path']}` {x['md5'][:8]}" for key in ("deps", "outs") for x in entry.get(key, []) if "md5" in x]
-        command = " ".join(str(entry.get("cmd", "")).split()).replace("|", "\\|")
-        rows.append(f"| {name} | {state.name} | `{command}` | {', '.join(files)} |")
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=study, capture_output=True, text=True)
-    return "\n".join(
-        [
-            "```mermaid",
-            "graph TD",
-            *[f"    {name}" for name in needs],
-            *arrows,
-            "```",
-            "",
-            f"Git revision: `{git.stdout.strip() or 'no commit yet'}`",
-            "",
-            "| stage | status | command | read and written |",
-            "|---|---|---|---|",
-            *rows,
-        ]
-    )
-
-
-def _verdict(file: Path) -> str:
-    """results/compare.json: the sentence, and its figures as a table."""
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    rows = []
-    for key, value in found.items():
-        if isinstance(value, dict) and {"value", "ci_low", "ci_high"} <= value.keys():
-            value, low, high = ("–" if value[x] is None else f"{value[x]:.4g}" for x in ("value", "ci_low", "ci_high"))
-            rows.append(f"| {key} | {value} [{low}, {high}] |")
-        elif isinstance(value, str | int | float) and key != "sentence":
-            rows.append(f"| {key} | {value} |")
-    return "\n".join([f"**{found.get('sentence', '')}**", "", "| key | value |", "|---|---|", *rows])
+def _publish(study: Path, states: dict[str, State[Any]], repeated: bool) -> None:
+    """Create the artifacts, unless nothing has changed and they are there; a run does not fail for want of them."""
+    latest = time.monotonic() + SECONDS_TO_RESTART
+    while not _answers(get_current_settings().api.url or "") and time.monotonic() < latest:
+        time.sleep(1)  # the server is being started again
+    key = ArtifactFilter(key=ArtifactFilterKey(any_=["lineage"]))
+    try:
+        with get_client(sync_client=True) as client:
+            earlier = client.read_artifacts(artifact_filter=key, sort=ArtifactSort.CREATED_DESC) if repeated else []
+        if not any(str(study.resolve()) in (artifact.description or "") for artifact in earlier):
+            artifacts.create(study, states)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("no artifacts, as the server does not take them: %r", error)
 
 
 def _answers(url: str) -> bool:

@@ -8,11 +8,12 @@ import argparse
 import base64
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows import fanout
+from flows import dask, fanout
 from flows.fanout import J, Run
 
 _FLOW_RUN = "INFINITO_FLOW_RUN"
@@ -41,9 +42,10 @@ def joined_flow_run() -> Iterator[bool]:
 
 
 def fan_out(jobs: Sequence[J], run: Run[J]) -> list[Path]:
-    """Do `jobs` by `run` in worker processes, as tasks of the parent's flow run if there is one."""
+    """Do `jobs` by `run` in worker processes here or on a cluster, as tasks of the parent's flow run if any."""
     with joined_flow_run() as joined:
-        return fanout.fan_out(jobs, run, fanout.as_tasks if joined else fanout.as_threads)
+        submitter = fanout.as_tasks if joined else fanout.as_threads
+        return fanout.fan_out(jobs, run, submitter, dask.cluster(Path.cwd()))
 
 
 def guarded(work: Callable[[], None]) -> int:
@@ -83,7 +85,8 @@ examples:
   python -m flows.stage compare       only this stage, only to debug it: DVC does not record the result
 
 Stacks of runs are trained in one process per GPU, or else per CPU core; INFINITO_WORKERS=4 says how many
-instead. Finished stacks are kept in .infinito/scratch: an interrupted stage goes on where it stopped.
+instead, and INFINITO_DASK=tcp://HOST:8786 that the workers of a Dask cluster train them. Finished stacks are
+kept in .infinito/scratch: an interrupted stage goes on where it stopped.
 
 exit code: 0 done; 1 some stacks failed (the others are saved); 2 bad input, said in one line.""",
     )
@@ -92,13 +95,16 @@ exit code: 0 done; 1 some stacks failed (the others are saved); 2 bad input, sai
 
     def work() -> None:
         # imported here: --help and bad arguments answer at once, and the worker processes import only what they need
+        from infinito.lineage import write_record
         from infinito.params import load_study
         from infinito.runs import finish
         from infinito.stages import STAGES
 
         if name not in STAGES:
             raise ValueError(f"stage: found {name!r}; allowed: {', '.join(STAGES)}")
-        STAGES[name](load_study(Path.cwd()), lambda jobs: fan_out(jobs, finish))
+        study, began = load_study(Path.cwd()), time.monotonic()
+        STAGES[name](study, lambda jobs: fan_out(jobs, finish))
+        write_record(study, name, time.monotonic() - began)
 
     return guarded(work)
 

@@ -1,0 +1,87 @@
+"""What a flow run leaves in Prefect: its lineage, its runs, its verdict and its golden seed, each with its history.
+
+Prefect keeps every version of an artifact under its key: /v2/artifacts/key/verdict lists them all, each with its flow
+run. All of it is read from the study's files, so that plain `dvc repro` needs no Prefect.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+
+from infinito.lineage import as_markdown, lineage, run_table
+from infinito.storage import read_json
+
+RUNS = 1000  # as many rows as a page can show
+COLUMNS = (
+    "run_id", "design", "arm", "init_seed", "data_seed", "noise_seed", "rep", "steps", "val_loss", "test_loss",
+    "diverged", "wall_seconds", "device", "stack_id",
+)  # fmt: skip
+DEPTH = 2  # keys of a result that are shown: `difference`, `equivalence.p_value`
+
+
+def create(study: Path, states: Mapping[str, State[Any]]) -> None:
+    """Create the artifacts of a flow run when its stages have ended.
+
+    What a stage has not brought up to date in this flow run is left out, for it would be of an earlier one. A file that
+    can't be read is a warning in the flow run's log, not a failure.
+
+    Args:
+        study: its folder.
+        states: how its stages have ended, by name.
+    """
+    about = study.resolve()
+    try:
+        text = as_markdown(lineage(study), {name: state.name or "" for name, state in states.items()})
+        create_markdown_artifact(text, key="lineage", description=f"Files, runs and parameters of {about}")
+        if _done(states, "train"):
+            table = runs(study)
+            create_table_artifact(table, key="runs", description=f"Runs of {about}: {_first(len(table))}")
+        for stage, key in (("compare", "verdict"), ("golden", "golden")):
+            file = study / "results" / f"{stage}.json"
+            if _done(states, stage) and file.is_file():
+                create_markdown_artifact(figures(read_json(file)), key=key, description=f"{file.name} of {about}")
+    except (ValueError, FileNotFoundError) as error:
+        get_run_logger().warning("no artifacts: %s", error)
+
+
+def _done(states: Mapping[str, State[Any]], stage: str) -> bool:
+    return stage in states and states[stage].is_completed()
+
+
+def _first(n: int) -> str:
+    return f"the first {RUNS:,}" if n == RUNS else f"{n:,}"
+
+
+def runs(study: Path) -> list[dict[str, Any]]:
+    """The runs of a study, the first thousand: one row per run."""
+    table = run_table(study)
+    return [
+        {str(key): value for key, value in row.items() if value is not None}
+        for row in table[[column for column in COLUMNS if column in table]].head(RUNS).to_dict("records")
+    ]
+
+
+def figures(found: dict[str, Any]) -> str:
+    """A result as Markdown: its sentence, and its figures as a table."""
+    sentence = [f"**{found['sentence']}**", ""] if "sentence" in found else []
+    rows = [f"| {key} | {value} |" for key, value in _figures(found) if key != "sentence"]
+    return "\n".join([*sentence, "| figure | value |", "|---|---|", *rows])
+
+
+def _figures(found: Mapping[str, Any], prefix: str = "", depth: int = DEPTH) -> Iterator[tuple[str, str]]:
+    for key, value in found.items():
+        if isinstance(value, dict) and {"value", "ci_low", "ci_high"} <= value.keys():
+            middle, low, high = (_number(value[x]) for x in ("value", "ci_low", "ci_high"))
+            yield f"{prefix}{key}", f"{middle} [{low}, {high}]"
+        elif isinstance(value, dict) and depth > 1:
+            yield from _figures(value, f"{prefix}{key}.", depth - 1)
+        elif isinstance(value, str | int | float):
+            yield f"{prefix}{key}", _number(value).replace("|", "\\|")
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
