@@ -76,7 +76,7 @@ def discard_corrupt(study: Path, name: str) -> list[str]:
     corrupt = []
     with _graph(study) as graph:
         for out in next(stage for stage in graph if stage.name == name).outs:
-            if not out.use_cache or not out.hash_info:
+            if not out.use_cache or out.hash_info.name != "md5":  # the other kind is of DVC 2
                 continue
             path, cached = Path(out.fs_path), out.cache.oid_to_path
             files = [(path, out.hash_info.value)]

@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging.handlers
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -284,8 +285,11 @@ class _Child:
             self._process.wait()
 
     def last_words(self) -> str:
+        """Its last error, or else its last line."""
         lines = self._file.read_text(errors="replace").splitlines() if self._file.exists() else []
-        return next((line for line in reversed(lines) if line.strip()), "it said nothing") + f" (see {self._file})"
+        said = [line for line in reversed(lines) if line.strip()]
+        errors = (line for line in said if re.match(r"\S*(Error|Exception): ", line))
+        return next(errors, said[0] if said else "it said nothing") + f" (see {self._file})"
 
 
 def _wait(condition: Callable[[], bool], stop: threading.Event, child: _Child) -> bool:

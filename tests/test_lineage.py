@@ -208,7 +208,7 @@ def test_explain_says_it_all_in_lines(study: Path) -> None:
 @pytest.mark.parametrize(
     ("figure", "message"),
     [
-        ("", "figure: found ''; allowed: attribute, compare, ensemble, golden, golden_protocol, metrics, and keys in them"),
+        ("", "figure: found ''; allowed: attribute, compare, ensemble, golden, golden_protocol, metrics, and keys in"),
         ("compair", "figure: found 'compair'; allowed: attribute, compare, "),
         ("compare.diference", "found 'diference' in results/compare.json; allowed: schema, study, "),
         ("compare.difference.mean", "in results/compare.json.difference; allowed: value, ci_low, ci_high, n"),

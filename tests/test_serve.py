@@ -296,11 +296,34 @@ def test_down_ends_a_run_that_is_at_work(study: Path) -> None:
 
 
 @pytest.mark.slow
+def test_in_the_foreground_it_ends_with_ctrl_c(study: Path) -> None:
+    command = [sys.executable, "-m", "flows.serve", "run", f"--port={toy.free_port()}"]
+    with (study / "said").open("w") as said:
+        keeper = subprocess.Popen(command, cwd=study, env=toy.toy_environment(), stdout=said, stderr=said)
+    assert eventually((study / ".infinito" / "prefect" / "ready").exists)
+    keeper.send_signal(signal.SIGINT)
+    assert keeper.wait(toy.SECONDS) == 0, (study / "said").read_text()
+    assert processes_of(study) == {}
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_start_is_one_line(study: Path) -> None:
+    database = study / ".infinito" / "prefect" / "prefect.db"
+    database.parent.mkdir(parents=True)
+    database.write_text("no database at all")
+    up = toy.serve(study, "up", f"--port={toy.free_port()}")
+    assert (up.returncode, up.stdout, up.stderr.count("\n")) == (1, "", 1), up.stderr
+    assert up.stderr.startswith("infinito: the Prefect server does not start: ")
+    assert "file is not a database" in up.stderr
+    assert processes_of(study) == {}
+
+
+@pytest.mark.slow
 def test_prefect_yaml_deploys_to_a_work_pool(study: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     assert settings["deployments"][0]["entrypoint"] == "flows.pipeline.pipeline"
     with toy.prefect_server(tmp_path / "home") as url:
-        environment = toy.toy_environment(PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path / "home"))
+        environment = toy.toy_environment(PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path / "home"), PWD=str(ROOT))
 
         def prefect(*arguments: str) -> str:
             done = subprocess.run(
@@ -316,6 +339,8 @@ def test_prefect_yaml_deploys_to_a_work_pool(study: Path, tmp_path: Path) -> Non
         prefect("work-pool", "create", "infinito", "--type", "process")
         prefect("work-pool", "set-concurrency-limit", "infinito", "1")
         prefect("deploy", "--all")
+        (step,) = read(f"{url}/deployments/name/infinito/pool")["pull_steps"]
+        assert step == {"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}
         prefect("deployment", "run", "infinito/pool", "--param", f"study={study}")
         prefect("worker", "start", "--pool", "infinito", "--run-once")
         ended = [run for run in toy.ask(url, "flow_runs", {}) if run["state_name"] != "Scheduled"]
