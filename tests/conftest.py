@@ -88,6 +88,7 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
         target = tmp_path / folder
         target.mkdir(exist_ok=True)
         (target / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        shutil.copyfile(ROOT / "dvc.yaml", target / "dvc.yaml")
         return target
 
     return write
