@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from flows.fanout import worker_count
-from infinito import engine, params, runs, tasks
+from infinito import engine, params, provenance, tasks
 from infinito.networks import build
 from tests.reference import train_one
 
@@ -171,7 +171,7 @@ def main() -> None:
         "processes": workers,
         "torch": torch.__version__,
         "compiled": engine.compiler() is not None,
-        "processor": runs.processor(),
+        "processor": provenance.processor(),
     }
     if arguments.json:
         print(json.dumps(result))

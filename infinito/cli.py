@@ -218,7 +218,7 @@ def _train_pilot(study: Study, n: int, folder: Path) -> Path:
     import torch
 
     from infinito import plan as planning
-    from infinito import runs, tasks
+    from infinito import runs, stacks, tasks
 
     torch.set_num_threads(1)  # as in the stages' worker processes: their bits, and their time
     jobs = planning.pilot_jobs(study, tasks.load(study.data), n)
@@ -232,7 +232,7 @@ def _train_pilot(study: Study, n: int, folder: Path) -> Path:
 
         for number, job in enumerate(jobs):
             bar.update(task, description=f"pilot, stack {number + 1} of {len(jobs)}")
-            folders.append(runs.finish(job, partial(advance, done)))
+            folders.append(stacks.finish(job, partial(advance, done)))
             done += job.steps
     runs.collect(folders, folder)
     return folder

@@ -7,13 +7,10 @@ of all stacks and stages, and git.
 import functools
 import hashlib
 import json
-import platform
 import shlex
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,8 @@ import pandas as pd
 import yaml
 
 from infinito.params import Study
-from infinito.runs import PACKAGES, device_class, processor
-from infinito.storage import read_json, read_table, sha256, write_json
+from infinito.provenance import environment, git, working_tree
+from infinito.storage import read_json, read_table, write_json
 
 Json = dict[str, Any]
 
@@ -259,38 +256,10 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 # ------------------------------------------------------------------------------------------------------------------ git
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails, there is no repository, or no git."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True)
-    except OSError:
-        return None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
-
-
 @functools.cache
 def _root(folder: Path) -> Path | None:
-    found = _git(folder, "rev-parse", "--show-toplevel")
+    found = git(folder, "rev-parse", "--show-toplevel")
     return Path(found.rstrip("\n")) if found else None
-
-
-def working_tree(folder: Path) -> Json:
-    """The git revision around a study, and what of its code and settings has been changed since.
-
-    Returns:
-        revision (None without git), diff_sha256 (of the changes to infinito/, flows/ and the study's params.yaml, as
-        every stack records it; None: no changes), changed and untracked: those files.
-    """
-    what = (":/infinito", ":/flows", "params.yaml")
-    revision = _git(folder, "rev-parse", "HEAD")
-    difference = _git(folder, "diff", "HEAD", "--", *what)
-    return {
-        "revision": revision.strip() if revision else None,
-        "diff_sha256": sha256(difference) if difference else None,
-        "changed": (_git(folder, "diff", "HEAD", "--name-only", "--", *what) or "").splitlines(),
-        "untracked": (_git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", "--", *what) or "")
-        .splitlines(),
-    }  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs
@@ -531,11 +500,11 @@ def _recorded_in(pipeline: Pipeline, stages: Sequence[str], path: str) -> tuple[
     wanted = {stage: pipeline.recorded[stage] for stage in stages if stage in pipeline.recorded}
     if len(wanted) < len(stages):
         return None, [f"dvc.lock: nothing recorded of stage {stage}" for stage in stages if stage not in wanted]
-    commits = (_git(folder, "log", f"-{COMMITS}", "--format=%H", "--", "dvc.lock") or "").split()
-    head = (_git(folder, "rev-parse", "HEAD") or "").split()
+    commits = (git(folder, "log", f"-{COMMITS}", "--format=%H", "--", "dvc.lock") or "").split()
+    head = (git(folder, "rev-parse", "HEAD") or "").split()
     best: tuple[str | None, list[str]] = None, ["dvc.lock: not committed, so nobody can go back to it by git"]
     for commit in dict.fromkeys([*head, *commits]):
-        lock = _git(folder, "show", f"{commit}:./dvc.lock")
+        lock = git(folder, "show", f"{commit}:./dvc.lock")
         then = (yaml.safe_load(lock) or {}).get("stages", {}) if lock else {}
         if any(then.get(stage) != entry for stage, entry in wanted.items()):
             continue
@@ -612,20 +581,10 @@ def write_record(study: Study, stage: str, seconds: float) -> None:
             "git_revision": tree["revision"],
             "git_diff_sha256": tree["diff_sha256"],
             "git_untracked": tree["untracked"],
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-            "device": device_class("cuda" if torch.cuda.is_available() else "cpu"),
-            "processor": processor(),
             "seconds": round(seconds, 3),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **environment("cuda" if torch.cuda.is_available() else "cpu"),
         },
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def missing_records(study: Study) -> list[str]:

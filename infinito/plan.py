@@ -20,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from infinito import runs, seeds, tasks
+from infinito import provenance, seeds, stacks, tasks
 from infinito.attribute import MeanSquares, components, crossed_test, mean_squares
 from infinito.paired import Array, minimal_detectable_effect, over_spread, pairs_needed, pilot_sd, power
 from infinito.params import Params, Study
-from infinito.runs import Run, RunTable, StackJob
+from infinito.runs import Run, RunTable
 from infinito.sequential import FIRST_ANYTIME_LOOK, anytime_level, obrien_fleming
+from infinito.stacks import StackJob
 from infinito.storage import canonical, read_json, read_table, sha256, write_json
 
 SCHEMA = "infinito/plan/1"
@@ -273,7 +274,7 @@ def pilot_jobs(study: Study, data: tasks.Data, n: int) -> list[StackJob]:
     """The stacks of n pilot pairs, both arms, with seeds of a pool of their own.
 
     Raises:
-        ValueError: fewer than 8 pairs; see `runs.plan`.
+        ValueError: fewer than 8 pairs; see `stacks.plan`.
     """
     if n < LEAST_PILOT:
         raise ValueError(f"pilot: found {n}; allowed: {LEAST_PILOT} pairs or more, fewer say nothing about the spread")
@@ -282,7 +283,7 @@ def pilot_jobs(study: Study, data: tasks.Data, n: int) -> list[StackJob]:
         for arm in ("candidate", "baseline")
         for seed in seeds.pool(study.params.train.seed, "pilot", n)
     ]
-    return runs.plan(study, data, wanted)
+    return stacks.plan(study, data, wanted)
 
 
 def pilot(study: Study, table: RunTable, data_sha256: str) -> Pilot:
@@ -497,7 +498,7 @@ def make(
 
 def this_machine() -> tuple[str, str]:
     """Kind of device, as in the run table, and processor."""
-    return runs.device_class("cuda" if torch.cuda.is_available() else "cpu"), runs.processor()
+    return provenance.device_class("cuda" if torch.cuda.is_available() else "cpu"), provenance.processor()
 
 
 def _choose(sd: float, effect: float, target: float, alpha: float, pairs: int | None, looks: str) -> Sequential:

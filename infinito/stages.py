@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 
 from infinito import attribute as attribution
-from infinito import checkpoint, engine, networks, params, plan, report, runs, seeds, sequential, tasks
+from infinito import checkpoint, engine, networks, params, plan, report, runs, seeds, sequential, stacks, tasks
 from infinito import compare as comparison
 from infinito import ensemble as ensembles
 from infinito import golden as gold
 from infinito.paired import mcnemar
 from infinito.params import Study
 from infinito.report.metrics import metrics
-from infinito.runs import Run, RunTable, StackJob
+from infinito.runs import Run, RunTable
 from infinito.scores import evaluation_noise, scores
+from infinito.stacks import StackJob
 from infinito.storage import file_sha256, read_json, replacing, write_json
 
 FanOut = Callable[[Sequence[StackJob]], list[Path]]
@@ -74,7 +75,7 @@ def train(study: Study, fan_out: FanOut) -> None:
         wanted = _paired(train, "pairs", first, last)
         if first == 0:
             wanted += _paired(train, "pilot", 0, train.pilot) + _crossed(train)
-        folders += fan_out(runs.plan(study, data, wanted, protocol=train.plan, first=-(-first // train.stack)))
+        folders += fan_out(stacks.plan(study, data, wanted, protocol=train.plan, first=-(-first // train.stack)))
         runs.collect(folders, study.runs)
         if train.looks:
             candidate, baseline = RunTable.load(study.runs).pairs()
@@ -261,10 +262,10 @@ def golden(study: Study, fan_out: FanOut) -> None:
         for data_seed, inits in zip(data_seeds, control_inits, strict=True)
         for init_seed in inits
     ]
-    jobs = runs.plan(study, data, wanted, protocol=registered)
+    jobs = stacks.plan(study, data, wanted, protocol=registered)
     if OF_A_FILE in forwarded.values():
         from_file = [Run("candidate", "confirm", OF_A_FILE, data_seed) for data_seed in data_seeds]
-        jobs += runs.plan(study, data, from_file, protocol=registered, initial=file, first=len(jobs))
+        jobs += stacks.plan(study, data, from_file, protocol=registered, initial=file, first=len(jobs))
     folders = fan_out(jobs)
     with replacing(study.golden) as temporary:
         runs.collect(folders, temporary / "confirmation")
@@ -345,7 +346,7 @@ def ensemble(study: Study, fan_out: FanOut) -> None:
                 f"{study.runs / 'runs.parquet'}: only {len(members)} of {settings.train.pairs} runs of the {arm} "
                 "did not diverge; allowed: at least as many as the smallest of ensemble.sizes"
             )
-        make = runs.network_maker(settings.train.arms[arm], settings.train.trunk, data)
+        make = stacks.network_maker(settings.train.arms[arm], settings.train.trunk, data)
         log_probability = engine.predict(make, table.weights(members), data.test)
         scored = (data.test.targets != tasks.IGNORE).flatten()
         probabilities[arm] = log_probability.flatten(1)[:, scored].numpy()
@@ -379,7 +380,7 @@ def _equal_compute(
     jobs = []
     for design, how in designs.items():
         wanted = [Run("candidate", design, seed, seed) for seed in itertools.islice(fresh, compute.runs)]
-        jobs += runs.plan(study, data, wanted, train=how)
+        jobs += stacks.plan(study, data, wanted, train=how)
     runs.collect(fan_out(jobs), folder)
     single = RunTable.load(folder)
     groups = ensembles.group_losses(target_log_prob, compute.size)
@@ -409,7 +410,7 @@ def _equal_compute(
 
 def _flops(train: params.Train, data: tasks.Data, width: int) -> int:
     """Arithmetic of the candidate's forward pass on one example, at some width."""
-    make = runs.network_maker(train.candidate, train.trunk.model_copy(update={"width": width}), data)
+    make = stacks.network_maker(train.candidate, train.trunk.model_copy(update={"width": width}), data)
     with seeds.DrawFrom(seeds.torch_stream(0, "unused")):
         network = make().eval()
     return networks.flops(network, data.validation.inputs[:1].cpu())

@@ -96,7 +96,7 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
 
 def in_process(jobs: Sequence[Any]) -> list[Path]:
     """A fan-out without processes."""
-    from infinito.runs import finish
+    from infinito.stacks import finish
 
     return [finish(job, lambda steps: None) for job in jobs]
 

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("distributed", reason="needs the package distributed: pip install 'infinito[cluster]'")
 
 from flows import dask, fanout
-from infinito import runs, tasks
+from infinito import runs, stacks, tasks
 from infinito.params import load_study
 from infinito.storage import read_json, read_table
 from tests.conftest import ROOT, in_process
@@ -146,8 +146,10 @@ def test_a_stage_on_a_cluster_gives_the_same_runs(address: str, finished_study: 
         for row in before[before["design"] == "pairs"].itertuples()
     ]
     elsewhere = study.folder / "elsewhere" / "scratch"
-    jobs = [dask.replace(job, scratch=elsewhere) for job in runs.plan(study, data, wanted)]
-    folders = fanout.fan_out(jobs, runs.finish, fanout.as_threads, lambda run: dask.Workers(address, study.folder, run))
+    jobs = [dask.replace(job, scratch=elsewhere) for job in stacks.plan(study, data, wanted)]
+    folders = fanout.fan_out(
+        jobs, stacks.finish, fanout.as_threads, lambda run: dask.Workers(address, study.folder, run)
+    )
     assert all(folder.parent == elsewhere for folder in folders)
     after = {
         row.run_id: row for folder in folders for row in read_table(folder / "runs.parquet").to_pandas().itertuples()
@@ -157,7 +159,7 @@ def test_a_stage_on_a_cluster_gives_the_same_runs(address: str, finished_study: 
         assert after[row.run_id].weights_sha256 == row.weights_sha256
     record = read_json(folders[0] / "stack.json")
     assert record["device"] == before["device"].iloc[0]
-    assert in_process(runs.plan(study, data, wanted)) != folders
+    assert in_process(stacks.plan(study, data, wanted)) != folders
 
 
 def test_a_worker_that_does_not_see_the_folder_is_one_line(

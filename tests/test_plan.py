@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from infinito import plan, runs, seeds, sequential, tasks
+from infinito import plan, runs, seeds, sequential, stacks, tasks
 from infinito.attribute import crossed_test, mean_squares
 from infinito.paired import pilot_sd, power, tost
 from infinito.params import Study, load_study
@@ -143,7 +143,7 @@ def train_pairs(study: Study, protocol: str | None) -> tuple[pd.DataFrame, Recor
         for arm in ("candidate", "baseline")
         for seed in seeds.pool(train.seed, "pairs", train.pairs)
     ]
-    folders = in_process(runs.plan(study, tasks.load(study.data), wanted, protocol=protocol))
+    folders = in_process(stacks.plan(study, tasks.load(study.data), wanted, protocol=protocol))
     runs.collect(folders, study.runs)
     table = RunTable.load(study.runs)
     return table.table, {stack: table.record(stack) for stack in table.table["stack_id"].unique()}
@@ -216,7 +216,7 @@ def test_a_pilot_of_its_own_leaves_the_pairs_fresh(write_study: Callable[..., Pa
     grids = [row for row in content["cost"]["designs"] if row["design"].startswith("grid")]
     assert len(grids) == len(plan.TRUTHS)  # without a grid of its own: three stated truths
     # one stack of confirmatory pairs in the scratch is enough: those seeds are no longer fresh
-    in_process(runs.plan(study, data, [Run("candidate", "pairs", seeds.pool(0, "pairs", 1)[0], 0)]))
+    in_process(stacks.plan(study, data, [Run("candidate", "pairs", seeds.pool(0, "pairs", 1)[0], 0)]))
     assert plan.fresh_root(study) == 1
 
 
@@ -239,7 +239,7 @@ def test_the_settings_of_a_plan_are_those_that_make_a_run(finished_study: Path) 
     """A run's identity changes with every setting that a plan fixes, and with no other."""
     study = load_study(finished_study)
     train = study.params.train
-    job = runs.plan(study, tasks.load(study.data), [Run("candidate", "pairs", 1, 1)])[0]
+    job = stacks.plan(study, tasks.load(study.data), [Run("candidate", "pairs", 1, 1)])[0]
     other: dict[str, Any] = {"schedule": "constant", "trunk": train.trunk.model_copy(update={"width": 16})}
     for key in set(type(train).model_fields) - {"candidate", "baseline", "ablations", "grid", "looks", "plan"}:
         changed = train.model_copy(update={key: other.get(key, 1234)})

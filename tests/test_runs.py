@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from infinito import engine, runs, tasks
+from infinito import engine, stacks, tasks
 from infinito.params import load_study
 from infinito.runs import Run, RunTable
 from infinito.stages import STAGES
@@ -44,7 +44,7 @@ def test_a_finished_study_holds_every_run_once_with_its_weights(finished_study: 
     assert table.grid("baseline", "test_loss").shape == (3, 3, 1, 1)
     final, initial = table.weights(candidate), table.weights(candidate, "initial")
     for lane, expected in enumerate(candidate["weights_sha256"]):
-        assert runs._weights_sha256(final, lane) == expected
+        assert stacks._weights_sha256(final, lane) == expected
         assert any(not torch.equal(final[name][lane], initial[name][lane]) for name in final)
     nats, tokens = table.items(list(candidate["run_id"]))
     np.testing.assert_allclose(nats.sum(1) / tokens.sum(), candidate["test_loss"], rtol=1e-5)
@@ -63,7 +63,7 @@ def test_every_stack_has_its_record(finished_study: Path) -> None:
 
 def test_identity_is_the_run_alone(write_study: Callable[..., Path]) -> None:
     study, data = prepared(write_study())
-    job = runs.plan(study, data, [Run("candidate", "pairs", 1, 2), Run("candidate", "pairs", 3, 4)])[0]
+    job = stacks.plan(study, data, [Run("candidate", "pairs", 1, 2), Run("candidate", "pairs", 3, 4)])[0]
     other = dataclasses.replace(job, runs=job.runs[:1])
     assert job.run_id(job.runs[0]) == other.run_id(job.runs[0]) and job.stack_id != other.stack_id
     ids = {job.run_id(run) for run in (Run("candidate", "pairs", 1, 2), Run("candidate", "pairs", 2, 1))}
@@ -82,7 +82,7 @@ def test_noise_and_reps_are_part_of_the_identity(write_study: Callable[..., Path
         Run("baseline", "grid", 1, 2, rep=1),
         Run("baseline", "grid", 1, 2, own_noise_seed=7),
     ]
-    folder = in_process(runs.plan(study, data, wanted))[0]
+    folder = in_process(stacks.plan(study, data, wanted))[0]
     table = read_table(folder / "runs.parquet").to_pandas()
     assert table["run_id"].is_unique and table["noise_seed"].tolist() == [2, 2, 7]
     first, again, other = table["weights_sha256"]
@@ -91,10 +91,10 @@ def test_noise_and_reps_are_part_of_the_identity(write_study: Callable[..., Path
 
 def test_runs_may_start_from_given_weights(write_study: Callable[..., Path]) -> None:
     study, data = prepared(write_study())
-    drawn = in_process(runs.plan(study, data, [Run("candidate", "pairs", 5, 2)]))[0]
+    drawn = in_process(stacks.plan(study, data, [Run("candidate", "pairs", 5, 2)]))[0]
     initial = study.folder / "initial.safetensors"
     write_weights(initial, {name: value[0] for name, value in read_weights(drawn / "initial.safetensors").items()})
-    given = in_process(runs.plan(study, data, [Run("candidate", "pairs", 0, 2)], initial=initial))[0]
+    given = in_process(stacks.plan(study, data, [Run("candidate", "pairs", 0, 2)], initial=initial))[0]
     tables = [read_table(folder / "runs.parquet").to_pandas() for folder in (drawn, given)]
     assert tables[0]["weights_sha256"].tolist() == tables[1]["weights_sha256"].tolist()
     assert tables[0]["run_id"].tolist() != tables[1]["run_id"].tolist()
@@ -104,7 +104,7 @@ def test_runs_may_start_from_given_weights(write_study: Callable[..., Path]) -> 
         if content:
             initial.write_bytes(content)
         with pytest.raises(ValueError, match=message):
-            runs.plan(study, data, [Run("candidate", "pairs", 0, 2)], initial=initial)
+            stacks.plan(study, data, [Run("candidate", "pairs", 0, 2)], initial=initial)
 
 
 def test_without_a_compiler_a_study_says_so_in_one_line(
@@ -113,17 +113,17 @@ def test_without_a_compiler_a_study_says_so_in_one_line(
     study, data = prepared(write_study())
     monkeypatch.setattr(engine, "compiler", lambda: None)
     monkeypatch.delenv("INFINITO_COMPILE")
-    in_process(runs.plan(study, data, [Run(arm, "pairs", 1, 1) for arm in ("candidate", "baseline")]))
+    in_process(stacks.plan(study, data, [Run(arm, "pairs", 1, 1) for arm in ("candidate", "baseline")]))
     assert [record.getMessage()[:24] for record in caplog.records] == ["no C++ compiler found (g"]
 
 
 def test_a_finished_stack_is_not_trained_again(write_study: Callable[..., Path]) -> None:
     study, data = prepared(write_study())
-    job = runs.plan(study, data, [Run("baseline", "pairs", 1, 1)])[0]
-    folder = runs.finish(job, lambda steps: None)
+    job = stacks.plan(study, data, [Run("baseline", "pairs", 1, 1)])[0]
+    folder = stacks.finish(job, lambda steps: None)
     before = (folder / "final.safetensors").stat().st_mtime_ns
     steps: list[int] = []
-    assert runs.finish(job, steps.append) == folder and steps == [job.steps]
+    assert stacks.finish(job, steps.append) == folder and steps == [job.steps]
     assert (folder / "final.safetensors").stat().st_mtime_ns == before
 
 
@@ -132,7 +132,7 @@ def test_other_stacking_gives_the_same_runs(write_study: Callable[..., Path]) ->
     wanted = [Run("candidate", "pairs", seed, seed) for seed in range(5)]
     hashes = []
     for order in (wanted, wanted[::-1], wanted[2:] + wanted[:2]):
-        folders = in_process(runs.plan(study, data, order))
+        folders = in_process(stacks.plan(study, data, order))
         table = pd.concat([read_table(folder / "runs.parquet").to_pandas() for folder in folders])
         hashes.append(dict(zip(table["run_id"], table["weights_sha256"], strict=True)))
     assert hashes[0] == hashes[1] == hashes[2] and len(hashes[0]) == 5
@@ -140,7 +140,7 @@ def test_other_stacking_gives_the_same_runs(write_study: Callable[..., Path]) ->
 
 def test_a_diverged_run_is_recorded_and_scored_as_guessing(write_study: Callable[..., Path]) -> None:
     study, data = prepared(write_study({"train.learning_rate": 1e30, "train.clip_norm": 1e30}))
-    folder = in_process(runs.plan(study, data, [Run("baseline", "pairs", 1, 1)]))[0]
+    folder = in_process(stacks.plan(study, data, [Run("baseline", "pairs", 1, 1)]))[0]
     row = read_table(folder / "runs.parquet").to_pandas().iloc[0]
     assert row["diverged"] and row["test_loss"] == row["val_loss"] == pytest.approx(np.log(data.vocabulary))
 
