@@ -16,7 +16,8 @@ def _terms(weights: Tensor) -> Tensor:
     """[.., P] of 32 or 64 bits -> int32 [.., P], whose sum is the digest."""
     bits = weights.view(torch.int32) if weights.element_size() == 4 else _folded(weights.view(torch.int64))
     place = torch.arange(bits.shape[-1], dtype=torch.int32, device=bits.device)
-    return (bits ^ ((bits >> 16) & 0xFFFF)) * ((place * 0x3504F333) | 1)
+    # xor, for the compiler takes plain multiples of a place for an address, and then too large
+    return (bits ^ ((bits >> 16) & 0xFFFF)) * (((place ^ 0x2545F491) * 0x3504F333) | 1)
 
 
 def _folded(bits: Tensor) -> Tensor:
