@@ -136,13 +136,14 @@ def keep_freed_memory() -> None:
 
 
 @contextlib.contextmanager
-def fixed_order(device: torch.device) -> Iterator[None]:
+def fixed_order(device: torch.device, precision: str) -> Iterator[None]:
     """Within this context torch takes algorithms that add in a fixed order, and compiles such ones.
 
-    Compiled code for CPUs adds with atomics, too, and then depends on the threads.
+    Compiled code for CPUs adds with atomics, too, and then depends on the threads. One thread at a time.
     """
     if device.type == "cuda":  # cuBLAS reads it when it is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
@@ -177,11 +178,15 @@ class Program:
     Args:
         make: makes the network; its weights are drawn in the constructor, by any random function of torch.
         device: where to train.
+        precision: of matrix products: float32; tf32 (on a GPU, factors of 10 bits); bfloat16 (factors and products of
+            7 bits). Weights, moments, norms, softmax and loss are always float32.
         compile: torch.compile the step; ignored where the CPU has no C++ compiler.
     """
 
-    def __init__(self, make: Callable[[], nn.Module], device: str = "cpu", compile: bool = True) -> None:
-        self.make, self.device = make, torch.device(device)
+    def __init__(
+        self, make: Callable[[], nn.Module], device: str = "cpu", compile: bool = True, precision: str = "float32"
+    ) -> None:
+        self.make, self.device, self.precision = make, torch.device(device), precision
         if self.device.type == "cpu":
             keep_freed_memory()
         with DrawFrom(torch_stream(0, "unused")):
@@ -207,9 +212,11 @@ class Program:
             logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
         self.step: Callable[..., Any] = self._step
         if self.compiled:
-            # one C++ file for the whole step: a third of the compile time of a file per kernel, and no need for helpers
-            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-            options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
+            options: dict[str, Any] = {}
+            if self.device.type == "cpu":
+                # one C++ file for the whole step: a third of the compile time of a file per kernel, and no helpers
+                os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+                options["cpp_wrapper"] = True
             self.step = torch.compile(self._step, fullgraph=True, dynamic=False, options=options)
 
     def draw(self, init_seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -245,7 +252,12 @@ class Program:
         values |= dict.fromkeys(self.keys, key)
         if rate is not None:
             values |= dict.fromkeys(self.rates, rate)
-        return functional_call(self.objective, values, (inputs, targets))
+        with self.rounding():
+            return functional_call(self.objective, values, (inputs, targets))
+
+    def rounding(self) -> torch.autocast:
+        """The context in which the network runs at its precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _step(
         self,
@@ -293,7 +305,8 @@ class Program:
         """
 
         def scores(row: Tensor, state: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-            logits = functional_call(self.evaluator, self._named(row) | state, (inputs,))
+            with self.rounding():
+                logits = functional_call(self.evaluator, self._named(row) | state, (inputs,))
             correct = ((logits.argmax(-1) == targets) & (targets != IGNORE)).sum(-1)
             return token_nats(logits, targets).sum(-1), correct
 
@@ -367,7 +380,7 @@ def train(
             return schedule.index_select(0, clock)[0]
 
         inputs, targets = data.batch(now(order))
-        with fixed_order(device):
+        with fixed_order(device, program.precision):
             loss, check, weights, first_moment, second_moment, state = program.step(
                 weights,
                 first_moment,

@@ -5,10 +5,12 @@ CUDA graph holds them all. It works on fixed addresses: the step has to change i
 a tensor which step it is.
 """
 
+import threading
 from collections.abc import Callable
 
 import torch
 
+PREPARING = threading.Lock()  # compiling and recording change settings of the whole process
 WARM_UP = 2  # plain calls before the recording: they compile, and allocate what libraries keep
 
 
@@ -25,13 +27,13 @@ class Replay:
         if self.calls < WARM_UP:
             # not on the default stream, on which nothing can be recorded later
             self.aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.aside):
+            with PREPARING, torch.cuda.stream(self.aside):
                 self.step()
             torch.cuda.current_stream().wait_stream(self.aside)
         else:
             if self.calls == WARM_UP:
-                # other threads, such as a progress bar's, may go on using the GPU
-                with torch.cuda.graph(self.graph, stream=self.aside, capture_error_mode="thread_local"):
+                # other threads, such as those of another stack, may go on using the GPU
+                with PREPARING, torch.cuda.graph(self.graph, stream=self.aside, capture_error_mode="thread_local"):
                     self.step()
             self.graph.replay()
         self.calls += 1
