@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-from infinito.attribute import f_test, grid, mean_squares, shrinkage
+from infinito.anova import f_test, grid, mean_squares, shrinkage
 from infinito.paired import Array, Estimate, adjust, estimate, expected_maximum, paired_t, ratio_to_error
 from infinito.storage import canonical, sha256
 
@@ -125,7 +125,7 @@ def select(y: ArrayLike) -> dict[str, Any]:
         expected_best_curve: mean loss expected of the best of n = 1 .. I // 2 init seeds on this grid.
 
     Raises:
-        ValueError: as `attribute.grid`.
+        ValueError: as `anova.grid`.
     """
     y = grid(y)
     ms = mean_squares(y)

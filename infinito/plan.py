@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from infinito import provenance, seeds, stacks, tasks
-from infinito.attribute import MeanSquares, components, crossed_test, mean_squares
+from infinito.anova import MeanSquares, components, crossed_test, mean_squares
 from infinito.paired import Array, minimal_detectable_effect, over_spread, pairs_needed, pilot_sd, power
 from infinito.params import Params, Study
 from infinito.runs import Run, RunTable
@@ -206,7 +206,7 @@ def anytime_design(
 
 
 def crossed_power(effect: float, variances: tuple[float, float, float], n: int, alpha: float = 0.05) -> float:
-    """Power of `attribute.crossed_test` on n init seeds x n data seeds, one run of each arm per cell, by simulation.
+    """Power of `anova.crossed_test` on n init seeds x n data seeds, one run of each arm per cell, by simulation.
 
     The mean squares of a balanced normal grid are independent chi-squared variables beside an independent normal mean,
     so these are drawn instead of the cells.

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from infinito import golden as g
-from infinito.attribute import mean_squares
+from infinito.anova import mean_squares
 from infinito.paired import adjust, expected_maximum
 from infinito.storage import canonical
 

@@ -24,6 +24,8 @@ LAYERS = [
     "sequential",
     "compare",
     "published",
+    "anova",
+    "reml",
     "attribute",
     "golden",
     "ensemble",

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from infinito import plan, runs, seeds, sequential, stacks, tasks
-from infinito.attribute import crossed_test, mean_squares
+from infinito.anova import crossed_test, mean_squares
 from infinito.paired import pilot_sd, power, tost
 from infinito.params import Study, load_study
 from infinito.runs import Run, RunTable
