@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infinito import plan
+from infinito import preregistration
 from infinito.compare import compare
 from infinito.golden import Candidate, confirm_all
 from infinito.pairing import paired_runs
@@ -44,7 +44,7 @@ def test_the_verdict_follows_from_the_run_table(table: pd.DataFrame, design: str
 def test_the_plan_is_the_one_that_was_registered() -> None:
     content, study = read_json(REPORT / "plan.json"), load_study(REPORT)
     assert sha256(canonical(content["plan"])) == content["sha256"] == study.params.train.plan
-    assert plan.changed_setting(content["plan"], study.params) is None
+    assert preregistration.changed_setting(content["plan"], study.params) is None
     stacks = read_json(REPORT / "results" / "stacks.json")
     runs = pd.read_parquet(REPORT / "results" / "runs.parquet")
     of_pairs = set(runs.loc[runs["design"] == "pairs", "stack_id"])
