@@ -157,17 +157,18 @@ def confirmations(
         data = sd_data * rng.standard_normal((n, 1))
         control_effect = sd_init * rng.standard_normal((1 if shared_controls else n, controls))
         control = data + control_effect + noise * rng.standard_normal((n, controls))
-        yield golden.confirm(
-            data[:, 0] + effect + noise * rng.standard_normal(n),
+        candidate = golden.Candidate("selected", 0, data[:, 0] + effect + noise * rng.standard_normal(n))
+        (decision,) = golden.confirm(
+            [candidate],
             control,
-            golden_init=0,
             data_seeds=range(100, 100 + n),
             control_inits=[range(1000 + j * controls, 1000 + (j + 1) * controls) for j in range(n)],
             selection_inits=range(10),
             selection_data_seeds=range(5),
             registered=True,
             margin_useful=0.5,
-        )["status"]
+        )
+        yield decision["status"]
 
 
 def selected(

@@ -280,7 +280,7 @@ def golden(study: Study, fan_out: FanOut) -> None:
             for own in [confirm[confirm["init_seed"] == seed]]
         ]
         earlier = table.table[table.table["design"].isin(["grid", "pilot", "pairs"])]
-        decisions = gold.confirm_all(
+        decisions = gold.confirm(
             candidates,
             control_loss,
             data_seeds=data_seeds,
