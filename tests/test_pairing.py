@@ -148,9 +148,9 @@ def test_pairs_may_differ_from_one_another():
     candidate, baseline = both()
     for frame in (candidate, baseline):
         frame.loc[2:, "device"] = "another kind"
-    for frame, given in zip(paired_runs(candidate, baseline, SOURCE), (candidate, baseline), strict=True):
+    for frame, expected in zip(paired_runs(candidate, baseline, SOURCE), (candidate, baseline), strict=True):
         assert list(frame["device"]) == ["cpu", "cpu", "another kind", "another kind"]
-        assert list(frame["run_id"]) == list(given["run_id"])
+        assert list(frame["run_id"]) == list(expected["run_id"])
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
