@@ -1,6 +1,5 @@
 """Everything a report is made of, as the stages before it left it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,6 @@ def last_batch_percent(candidate: pd.DataFrame, baseline: pd.DataFrame) -> np.nd
     """Gain of the candidate in every pair on the last training batch, in percent of the baseline."""
     loss = baseline["last_batch_loss"].to_numpy()
     return (loss - candidate["last_batch_loss"].to_numpy()) / loss * 100
-
-
-def recorded(stacks: Iterable[Json], key: str) -> set[str]:
-    """All that the records of stacks have under a key."""
-    return {str(record[key]) for record in stacks if record.get(key) is not None}
 
 
 def gather(study: Study) -> Evidence:

@@ -1,14 +1,19 @@
 """Where the numbers come from: code, data, machine and settings, and the runs behind every figure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from infinito.report import words
-from infinito.report.evidence import Evidence, recorded
+from infinito.report.evidence import Evidence, Json
 from infinito.report.tables.table import Table
 from infinito.report.words import number
 
 LISTED_RUNS = 1000
+
+
+def recorded(stacks: Iterable[Json], key: str) -> set[str]:
+    """All that the records of stacks have under a key."""
+    return {str(record[key]) for record in stacks if record.get(key) is not None}
 
 
 def provenance(evidence: Evidence) -> Table:

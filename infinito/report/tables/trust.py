@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from infinito.report import words
-from infinito.report.evidence import Evidence, recorded
+from infinito.report.evidence import Evidence
+from infinito.report.tables.origin import recorded
 from infinito.report.tables.table import ARMS, Table
 from infinito.report.words import number
 
