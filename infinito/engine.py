@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from infinito.embedding import compared
 from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
 from infinito.replay import Replay
 from infinito.seeds import DrawFrom, noise_keys, torch_stream
+from infinito.snapshot import Snapshot
 from infinito.tasks import IGNORE, Data, Split
 from infinito.trace import digest, digests
 
@@ -331,6 +333,7 @@ def train(
     noise_seeds: Sequence[int],
     *,
     progress: Callable[[int], None] = lambda steps: None,
+    snapshot: Path | None = None,
 ) -> Trained:
     """Train S runs together and evaluate them.
 
@@ -340,6 +343,8 @@ def train(
         settings: how to train.
         init_seeds, data_seeds, noise_seeds: S seeds each.
         progress: called with the number of steps done, now and then.
+        snapshot: where to keep all that is needed to go on after an interruption; if the file is there, go on from it.
+            The result is the same to the bit. It is for the caller to remove.
 
     Raises:
         ValueError: a per-run setting has another length than S; dropout rates for a network without dropout.
@@ -400,19 +405,37 @@ def train(
         clock.add_(1)
 
     step = Replay(advance) if device.type == "cuda" else advance
-    points: list[int] = []
-    validation_points: list[np.ndarray] = []
-    tensors: list[Tensor] = []
     probe = data.validation.first(PROBE)
-    for t in range(steps):
+    points = [*range(settings.curve_every, steps, settings.curve_every), steps]
+    validation_curve = torch.zeros(len(points), runs, dtype=torch.float64)
+    tensor_trace = torch.zeros(len(points), runs, len(program.names), dtype=torch.int32)
+    seconds = torch.zeros(1, dtype=torch.float64)  # before an interruption
+
+    def current() -> dict[str, Tensor]:
+        return {
+            "clock": clock,
+            "weights": weights,
+            "first_moment": first_moment,
+            "second_moment": second_moment,
+            "losses": losses,
+            "trace": trace,
+            "validation_curve": validation_curve,
+            "tensor_trace": tensor_trace,
+            "seconds": seconds + (time.perf_counter() - started),
+        } | {f"state.{name}": value for name, value in state.items()}
+
+    keeper = Snapshot(snapshot)
+    keeper.restore(current() | {"seconds": seconds})
+    for t in range(int(clock), steps):
         step()
-        if (t + 1) % settings.curve_every == 0 or t + 1 == steps:
-            points.append(t + 1)
-            validation_points.append(program.evaluate(weights, state, probe).loss)
-            tensors.append(digests(weights, program.sizes).cpu())
+        if t + 1 in points:
+            place = points.index(t + 1)
+            validation_curve[place] = torch.from_numpy(program.evaluate(weights, state, probe).loss)
+            tensor_trace[place] = digests(weights, program.sizes).cpu()
         if (t + 1) % 10 == 0 or t + 1 == steps:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)  # else it would count what was only launched
+            keeper.keep(current)
             progress(t + 1)
 
     validation = program.evaluate(weights, state, data.validation)
@@ -425,15 +448,15 @@ def train(
         final=program.state_dict(weights, state),
         curve_steps=np.array(points),
         train_curve=np.stack([batch_loss[:, a:b].mean(1) for a, b in zip(starts, points, strict=True)], 1),
-        validation_curve=np.stack(validation_points, 1),
+        validation_curve=validation_curve.T.numpy(),
         last_batch_loss=batch_loss[:, -1],
         validation=validation,
         test=test,
         diverged=~finite,
         trace=trace.T.contiguous().cpu(),
-        tensor_trace=torch.stack(tensors, 1),
+        tensor_trace=tensor_trace.transpose(0, 1).contiguous(),
         tensors=program.names,
-        wall_seconds=time.perf_counter() - started,
+        wall_seconds=float(seconds) + time.perf_counter() - started,
         compiled=program.compiled,
     )
 

@@ -3,6 +3,7 @@
 A missing key, an unknown key, a wrong type or a value out of range is one clear error that names the file and the key.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -76,6 +77,18 @@ class Grid(Section):
     reps: Count  # trainings from identical seeds: what differs between them is nondeterminism
 
 
+RECIPE = ("trunk", "steps", "batch", "learning_rate", "warmup", "schedule", "weight_decay", "clip_norm", "precision")
+
+
+def recipe(train: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run the run it is, beside its arm, data and seeds; the other keys of `train` say how many and where.
+
+    Single precision is left out: plans and records of before there was a choice mean it.
+    """
+    found = {key: train[key] for key in RECIPE if key in train}
+    return {key: value for key, value in found.items() if (key, value) != ("precision", "float32")}
+
+
 class Train(Section):
     """How every run is trained, and which seeds."""
 
@@ -96,8 +109,14 @@ class Train(Section):
     pairs: Annotated[int, Field(ge=1, lt=1_000_000)]  # confirmatory pairs, for the verdict
     looks: list[Count] | Literal["anytime"]  # tests before all pairs are run: [] none, [10, 15, 20] planned, or anytime
     grid: Grid  # exploratory, for attribution and for selecting seeds
-    stack: Count  # runs trained together in one process
+    precision: Literal["float32", "tf32", "bfloat16"]  # of matrix products; tf32 is the same as float32 on a CPU
+    stack: Count | Literal["auto"]  # runs trained together in one process; auto: as many as the device carries well
     curve_every: Count  # steps between two points of a learning curve
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """See `recipe`."""
+        return recipe(self.model_dump())
 
     @property
     def arms(self) -> dict[str, Arm]:

@@ -11,12 +11,10 @@ from typing import Any
 import pandas as pd
 
 from infinito import seeds
-from infinito.params import Params, Study
+from infinito.params import Params, Study, recipe
 from infinito.storage import canonical, read_json, sha256, write_json
 
 SCHEMA = "infinito/plan/1"
-# what makes a run the run it is, beside its arm, data and seeds; the other keys of `train` say how many and where
-RUN_SETTINGS = ("trunk", "steps", "batch", "learning_rate", "warmup", "schedule", "weight_decay", "clip_norm")
 _PLAN_KEYS = {
     *("study", "created", "arms", "train", "metrics", "alpha", "smallest_effect", "data_sha256"),
     *("effect", "power", "pairs", "looks", "seed", "pilot", "cost"),
@@ -28,7 +26,7 @@ def promise(params: Params) -> dict[str, Any]:
     return {
         "study": params.study,
         "arms": {name: arm.model_dump() for name, arm in params.train.arms.items()},
-        "train": params.train.model_dump(include=set(RUN_SETTINGS)),
+        "train": params.train.recipe,
         "metrics": list(params.compare.metrics),
         "alpha": params.compare.alpha,
         "smallest_effect": params.compare.smallest_effect,
@@ -39,7 +37,8 @@ def other_settings(promised: dict[str, Any], record: dict[str, Any]) -> str | No
     """The first key in which a stack was trained otherwise than promised."""
     if record["data_sha256"] != promised["data_sha256"]:
         return "data"
-    return next((f"train.{key}" for key, value in promised["train"].items() if record["train"][key] != value), None)
+    then, now = promised["train"], recipe(record["train"])
+    return next((f"train.{key}" for key in {**then, **now} if then.get(key) != now.get(key)), None)
 
 
 def changed_setting(plan: dict[str, Any], params: Params) -> str | None:

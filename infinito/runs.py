@@ -53,7 +53,7 @@ def collect(folders: Sequence[Path], out: Path) -> None:
         for folder in folders:
             target = temporary / "stacks" / folder.name
             target.mkdir()
-            for name in ("initial.safetensors", "final.safetensors", "stack.json"):
+            for name in ("initial.safetensors", "final.safetensors", "trace.safetensors", "stack.json"):
                 shutil.copyfile(folder / name, target / name)
 
 

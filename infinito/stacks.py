@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from infinito import engine, networks, params, seeds, tasks
+from infinito import engine, memory, networks, params, seeds, tasks
 from infinito.provenance import code_sha256, device_class, environment, working_tree
 from infinito.runs import Run
 from infinito.storage import canonical, file_sha256, replacing, sha256, write_json, write_table, write_weights
@@ -44,7 +44,14 @@ class StackJob:
     scratch: Path
     protocol: str | None = None  # hash of what was registered before these runs; recorded with them
     initial: Path | None = None  # file of initial weights, which then come from no init seed
+    predicted_bytes: int | None = None  # of memory (see `infinito.memory`)
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def width(self) -> int:
+        """Runs that are trained together, a short stack being filled up."""
+        assert self.train.stack != "auto"  # `plan` has chosen
+        return self.train.stack
 
     @property
     def name(self) -> str:
@@ -57,13 +64,10 @@ class StackJob:
 
     def run_id(self, run: Run) -> str:
         """Hash of everything that makes this run what it is; the other runs of the stack are no part of it."""
-        how = self.train.model_dump(
-            include={"steps", "batch", "learning_rate", "warmup", "schedule", "weight_decay", "clip_norm", "trunk"}
-        )
         identity = {
             "arm": self.arm.model_dump(),
             "data": self.data_sha256,
-            "train": how,
+            "train": self.train.recipe,
             "seeds": run.seeds,
             "initial": self.initial_sha256,
         }
@@ -85,7 +89,7 @@ class StackJob:
             "schema": SCHEMA,
             "study": self.study,
             "runs": [[run.arm, run.design, self.run_id(run)] for run in self.runs],
-            "width": self.train.stack,
+            "width": self.width,
             "curve_every": self.train.curve_every,
             "code": code_sha256(self.arm.network),
             "torch": torch.__version__,
@@ -170,39 +174,62 @@ def plan(
     jobs = []
     for (_, arm), runs in groups.items():
         network_maker(train.arms[arm], train.trunk, data, initial)
-        for number, start in enumerate(range(0, len(runs), train.stack), first):
+        predicted = _bytes_per_run(train, arm, data)
+        width = train.stack
+        if width == "auto":  # one for all designs of an arm: every width is compiled
+            longest = max(len(some) for (_, other), some in groups.items() if other == arm)
+            if predicted is None:
+                raise ValueError(
+                    f"train.stack: found auto, but network {train.arms[arm].network!r} does not say what memory it "
+                    "takes; allowed: a number"
+                )
+            width = memory.width(longest, predicted, "cuda" if torch.cuda.is_available() else "cpu")
+        for number, start in enumerate(range(0, len(runs), width), first):
             jobs.append(
                 StackJob(
                     study=study.params.study,
                     arm=train.arms[arm],
-                    train=train,
+                    train=train.model_copy(update={"stack": width}),
                     data=study.data.resolve(),
                     data_sha256=data.sha256,
-                    runs=tuple(runs[start : start + train.stack]),
+                    runs=tuple(runs[start : start + width]),
                     number=number,
                     scratch=study.scratch.resolve(),
                     protocol=protocol,
                     initial=initial.resolve() if initial else None,
+                    predicted_bytes=None if predicted is None else predicted * width,
                 )
             )
     return sorted(jobs, key=lambda job: job.number)  # neighbours differ in arm: two workers compile side by side
 
 
+def _bytes_per_run(train: params.Train, arm: str, data: tasks.Data) -> int | None:
+    """See `memory.bytes_per_run`; None for a network that can't run on tensors without contents."""
+    make = network_maker(train.arms[arm], train.trunk, data)
+    try:
+        return memory.bytes_per_run(make, train.steps, train.batch, data.length, train.precision)
+    except Exception as error:  # a user's network may raise anything
+        reason = " ".join(str(error).split())[:200]
+        logger.warning("network %r: memory not predicted: %s", train.arms[arm].network, reason)
+        return None
+
+
 @functools.lru_cache(maxsize=4)
 def _program(
-    arm_json: str, trunk_json: str, data: Path, data_sha256: str, device: str, initial: Path | None
+    arm_json: str, trunk_json: str, data: Path, data_sha256: str, device: str, precision: str, initial: Path | None
 ) -> tuple[Any, tasks.Data]:
     """Compiled once per process, whatever the number of stacks."""
     loaded = tasks.load(data)
     arm = params.Arm.model_validate_json(arm_json)
     trunk = params.Trunk.model_validate_json(trunk_json)
-    return engine.Program(network_maker(arm, trunk, loaded, initial), device, compiles(device)), loaded
+    return engine.Program(network_maker(arm, trunk, loaded, initial), device, compiles(device), precision), loaded
 
 
 def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
     """Train a stack, unless it is already in the scratch folder, and return the folder that holds it.
 
-    The folder appears whole or not at all. `progress` is called with the model-steps done.
+    The folder appears whole or not at all; a training that was interrupted goes on where its last snapshot was taken.
+    `progress` is called with the model-steps done.
     """
     folder = job.scratch / job.stack_id
     if (folder / "stack.json").is_file():
@@ -215,10 +242,12 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
         job.data,
         job.data_sha256,
         job.device,
+        job.train.precision,
         job.initial,
     )
+    snapshot = job.scratch / f"{job.stack_id}.snapshot.safetensors"
     # a short stack is filled up: the shapes stay the same, so nothing is compiled twice and the bits don't depend on it
-    padded = [*job.runs, *[job.runs[-1]] * (job.train.stack - len(job.runs))]
+    padded = [*job.runs, *[job.runs[-1]] * (job.width - len(job.runs))]
     settings = engine.Settings(
         **job.train.model_dump(
             include={
@@ -241,10 +270,12 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
         [run.data_seed for run in padded],
         [run.noise_seed for run in padded],
         progress=lambda steps: progress(steps * len(job.runs)),
+        snapshot=snapshot,
     )
     with replacing(folder, first_wins=True) as temporary:  # another process may be finishing the same stack
         temporary.mkdir()
         _save(job, trained, data, temporary)
+    snapshot.unlink(missing_ok=True)
     return folder
 
 
@@ -318,6 +349,7 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
     write_table(folder / "items.parquet", items)
     write_weights(folder / "initial.safetensors", {name: tensor[:n] for name, tensor in trained.initial.items()})
     write_weights(folder / "final.safetensors", final)
+    write_weights(folder / "trace.safetensors", {"all": trained.trace[:n], "tensors": trained.tensor_trace[:n]})
     tree = working_tree(job.scratch.parent.parent)  # the study
     record = {
         "schema": SCHEMA,
@@ -330,6 +362,10 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
         "data_sha256": job.data_sha256,
         "compiled": trained.compiled,
         "wall_seconds": trained.wall_seconds,
+        "tensors": trained.tensors,
+        "threads": torch.get_num_threads(),
+        "predicted_bytes": job.predicted_bytes,
+        "peak_bytes": None if job.device == "cpu" else torch.cuda.max_memory_allocated(),
         "code_sha256": code_sha256(job.arm.network),
         "git_revision": tree["revision"],
         "git_diff_sha256": tree["diff_sha256"],

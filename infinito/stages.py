@@ -57,7 +57,8 @@ def _crossed(train: params.Train) -> list[Run]:
 def _looks(train: params.Train) -> list[int]:
     """After how many pairs the training pauses for a test; the last one is the end."""
     if train.looks == "anytime":
-        return [*range(max(train.stack, sequential.FIRST_ANYTIME_LOOK), train.pairs, train.stack), train.pairs]
+        every = sequential.FIRST_ANYTIME_LOOK if train.stack == "auto" else train.stack
+        return [*range(max(every, sequential.FIRST_ANYTIME_LOOK), train.pairs, every), train.pairs]
     return train.looks or [train.pairs]
 
 
@@ -72,11 +73,14 @@ def train(study: Study, fan_out: FanOut) -> None:
     """data -> models/runs: all designs, all arms; a sequential design stops as soon as it has its answer."""
     data, train = tasks.load(study.data), study.params.train
     folders: list[Path] = []
+    stack = 0
     for first, last in itertools.pairwise([0, *_looks(train)]):
         wanted = _paired(train, "pairs", first, last)
         if first == 0:
             wanted += _paired(train, "pilot", 0, train.pilot) + _crossed(train)
-        folders += fan_out(stacks.plan(study, data, wanted, protocol=train.plan, first=-(-first // train.stack)))
+        jobs = stacks.plan(study, data, wanted, protocol=train.plan, first=stack)
+        stack = 1 + max(job.number for job in jobs if job.runs[0].design == "pairs")
+        folders += fan_out(jobs)
         runs.collect(folders, study.runs)
         if train.looks:
             candidate, baseline = RunTable.load(study.runs).pairs()

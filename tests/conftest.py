@@ -47,6 +47,7 @@ TINY: dict[str, Any] = {
         "pairs": 10,
         "looks": [],
         "grid": {"inits": 3, "datas": 3, "noises": 1, "reps": 1},
+        "precision": "float32",
         "stack": 6,
         "curve_every": 3,
     },

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from infinito import engine, params, tasks
+from infinito import embedding, engine, params, snapshot, tasks, trace
 from infinito.networks import build
+from infinito.storage import write_weights
 from tests.reference import train_one
 
 SETTINGS = engine.Settings(
@@ -149,6 +150,106 @@ def test_the_compiled_step_keeps_both_laws(name: str, data: tasks.Data) -> None:
         if "k_proj.bias" not in key:
             torch.testing.assert_close(first.final[key][2], value, rtol=0, atol=1e-5)
     assert first.last_batch_loss[2] == pytest.approx(float(alone.losses[-1]), abs=1e-6)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["transformer", "tests.test_engine:Recurrent"])
+def test_an_interrupted_training_ends_with_the_same_bits(
+    name: str, data: tasks.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "PATIENCE", 0.0)
+    program = engine.Program(maker(name, data), compile=False)
+    whole = engine.train(program, data, SETTINGS, [1, 2], [1, 2], [1, 2])
+    file = tmp_path / "snapshot.safetensors"
+
+    def die(step: int) -> None:
+        if step == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        engine.train(program, data, SETTINGS, [1, 2], [1, 2], [1, 2], progress=die, snapshot=file)
+    calls: list[int] = []
+    resumed = engine.train(program, data, SETTINGS, [1, 2], [1, 2], [1, 2], progress=calls.append, snapshot=file)
+    assert calls == [20]  # the first half was not trained again
+    assert all(torch.equal(whole.final[key], resumed.final[key]) for key in whole.final)
+    assert torch.equal(whole.trace, resumed.trace) and torch.equal(whole.tensor_trace, resumed.tensor_trace)
+    np.testing.assert_array_equal(whole.train_curve, resumed.train_curve)
+    np.testing.assert_array_equal(whole.validation_curve, resumed.validation_curve)
+
+
+def test_a_snapshot_that_does_not_fit_is_left_aside(
+    data: tasks.Data, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = engine.Program(maker("transformer", data), compile=False)
+    whole = engine.train(program, data, SETTINGS, [1], [1], [1])
+    file = tmp_path / "snapshot.safetensors"
+    for content, words in ((b"no weights", "not a readable"), (None, "of another training")):
+        if content is None:
+            write_weights(file, {"clock": torch.ones(3)})
+        else:
+            file.write_bytes(content)
+        anew = engine.train(program, data, SETTINGS, [1], [1], [1], snapshot=file)
+        assert torch.equal(whole.trace, anew.trace)
+        assert words in caplog.text
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_trace_tells_where_two_trainings_part(name: str, data: tasks.Data) -> None:
+    program = engine.Program(maker(name, data), compile=False)
+    one = engine.train(program, data, SETTINGS, [1, 2], [1, 2], [1, 2])
+    again = engine.train(program, data, SETTINGS, [2, 1], [2, 1], [2, 1])
+    assert torch.equal(one.trace, again.trace.flip(0)) and torch.equal(one.tensor_trace, again.tensor_trace.flip(0))
+    assert len(one.trace[0].unique()) == SETTINGS.steps
+    # equal but for a learning rate that is an ulp larger
+    rate = float(np.nextafter(np.float32(0.003), np.float32(1)))
+    other = engine.train(program, data, dataclasses.replace(SETTINGS, learning_rate=rate, warmup=0), [1], [1], [1])
+    plain = engine.train(program, data, dataclasses.replace(SETTINGS, warmup=0), [1], [1], [1])
+    assert (other.trace != plain.trace)[0, -1]
+    assert one.tensor_trace.shape == (2, 3, len(one.tensors))
+
+
+def test_digests_of_tensors_add_up_to_that_of_all() -> None:
+    weights = torch.randn(3, 48)
+    parts = trace.digests(weights, [16, 32])
+    assert torch.equal(parts.sum(1, dtype=torch.int32), trace.digest(weights))
+    changed = weights.clone()
+    changed[1, 20] = changed[1, 20].nextafter(torch.tensor(9.0))
+    differs = trace.digests(changed, [16, 32]) != parts
+    assert differs.tolist() == [[False, False], [False, True], [False, False]]
+    swapped = weights[:, [1, 0, *range(2, 48)]]  # the same numbers in other places
+    assert (trace.digest(swapped) != trace.digest(weights)).all()
+
+
+def test_embeddings_by_comparison_are_the_same_to_the_bit() -> None:
+    plain = nn.Embedding(9, 4)
+    ids = torch.randint(0, 9, (5, 7))
+    holder = nn.Sequential(plain)
+    expected = plain(ids)
+    (found,) = embedding.compared(holder)
+    assert torch.equal(found(ids), expected)
+    found(ids).square().sum().backward()
+    gradient = plain.weight.grad
+    assert gradient is not None
+    plain.weight.grad = None
+    plain(ids).square().sum().backward()
+    torch.testing.assert_close(gradient, plain.weight.grad)
+    for kept in (nn.Embedding(9, 4, padding_idx=0), nn.Embedding(1000, 4), nn.Embedding(9, 4, max_norm=1.0)):
+        assert embedding.compared(nn.Sequential(kept))[0] is kept
+
+
+def test_half_precision_products_change_the_result_a_little(data: tasks.Data) -> None:
+    settings = dataclasses.replace(SETTINGS, learning_rate=0.0005)
+    single = engine.train(engine.Program(maker("transformer", data), compile=False), data, settings, [1], [1], [1])
+    half = engine.train(
+        engine.Program(maker("transformer", data), compile=False, precision="bfloat16"), data, settings, [1], [1], [1]
+    )
+    difference = abs(float(half.test.loss[0] - single.test.loss[0]))
+    assert 0 < difference < 0.02
+    assert all(value.dtype == torch.float32 for value in half.final.values())
 
 
 @pytest.mark.parametrize("stream", ["init", "data", "noise"])

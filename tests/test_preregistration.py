@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from infinito import preregistration, runs, seeds, stacks, tasks
+from infinito import params, preregistration, runs, seeds, stacks, tasks
 from infinito.params import Study, load_study
 from infinito.runs import Run, RunTable
 from infinito.storage import read_json, write_json
@@ -35,11 +35,15 @@ def test_the_settings_of_a_plan_are_those_that_make_a_run(finished_study: Path) 
     study = load_study(finished_study)
     train = study.params.train
     job = stacks.plan(study, tasks.load(study.data), [Run("candidate", "pairs", 1, 1)])[0]
-    other: dict[str, Any] = {"schedule": "constant", "trunk": train.trunk.model_copy(update={"width": 16})}
+    other: dict[str, Any] = {
+        "schedule": "constant",
+        "precision": "tf32",
+        "trunk": train.trunk.model_copy(update={"width": 16}),
+    }
     for key in set(type(train).model_fields) - {"candidate", "baseline", "ablations", "grid", "looks", "plan"}:
         changed = train.model_copy(update={key: other.get(key, 1234)})
         again = dataclasses.replace(job, train=changed)
-        assert (again.run_id(again.runs[0]) != job.run_id(job.runs[0])) == (key in preregistration.RUN_SETTINGS), key
+        assert (again.run_id(again.runs[0]) != job.run_id(job.runs[0])) == (key in params.RECIPE), key
 
 
 def test_the_hash_of_a_plan_does_not_depend_on_the_order_of_its_keys(finished_study: Path) -> None:

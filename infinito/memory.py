@@ -1,0 +1,79 @@
+"""How much memory a stack will take, told before it is trained, and how many runs fit on a device."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from infinito.embedding import compared
+from infinito.engine import Objective
+from infinito.noise import keyed
+
+ROWS = 4  # weights, two moments, gradient
+# what compiled steps took beyond the prediction, at most, of the networks in benchmarks/results/engine_h100.json: 16 %
+MARGIN = 1.2
+SHARE = 0.85  # of a device's memory that a stack may take
+CPU_WIDTH = 5  # beyond it a stack only falls out of the cache (benchmarks/results/growth.json)
+MOST = 1024  # beyond it stacking brings nothing (benchmarks/results/growth.json)
+
+
+def bytes_per_run(
+    make: Callable[[], nn.Module], steps: int, batch: int, length: int, precision: str = "float32"
+) -> int:
+    """Bytes that a run adds to a stack: its rows, what its forward pass keeps for the backward pass, its schedule.
+
+    The pass is run on tensors without contents, so that it takes no memory itself.
+
+    Args:
+        make: makes the network.
+        steps, batch, length, precision: as it will be trained.
+    """
+    kept: dict[int, int] = {}
+    alive = []  # so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        alive.append(storage)
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with FakeTensorMode():
+        network = compared(keyed(make())).train()
+        own = {x.untyped_storage()._cdata for x in (*network.parameters(), *network.buffers())}
+        ids = torch.zeros(batch, length, dtype=torch.int64)
+        with (
+            saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
+        ):
+            Objective(network, [])(ids, ids)
+        rows = ROWS * sum(p.numel() * p.element_size() for p in network.parameters())
+    activations = sum(size for storage, size in kept.items() if storage not in own)
+    return rows + activations + steps * (batch + 1) * 8  # order of the data, keys of the noise
+
+
+def width(runs: int, per_run: int, device: str) -> int:
+    """How many runs to train together, of `runs` that there are: as many as fit, in stacks of nearly equal size.
+
+    It depends on the kind of device only, not on what else is on it, for the width is part of what makes equal bits.
+
+    Args:
+        runs: in all.
+        per_run: bytes (see `bytes_per_run`).
+        device: cpu or cuda.
+
+    Raises:
+        ValueError: not even one run fits.
+    """
+    if device == "cpu":
+        return min(runs, CPU_WIDTH)
+    total = torch.cuda.get_device_properties(0).total_memory
+    most = min(MOST, int(SHARE * total / (MARGIN * per_run)))
+    if most < 1:
+        raise ValueError(
+            f"train: one run takes about {MARGIN * per_run / 2**30:.1f} GiB, the device has {total / 2**30:.1f}: "
+            "make the network or train.batch smaller"
+        )
+    return math.ceil(runs / math.ceil(runs / most))
