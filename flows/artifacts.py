@@ -12,7 +12,9 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 
-from infinito.lineage import as_markdown, lineage, run_table
+from infinito.lineage.markdown import as_markdown
+from infinito.lineage.runs import run_table
+from infinito.lineage.stages import lineage
 from infinito.storage import read_json
 
 RUNS = 1000  # as many rows as a page can show

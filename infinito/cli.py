@@ -321,10 +321,11 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything, every run by name.")] = False,
 ) -> None:
     """Say where a figure comes from: the runs behind it, and the commands that build it again."""
-    from infinito import lineage
+    from infinito.lineage.figure import explain as explained
+    from infinito.lineage.text import as_text
 
-    found = lineage.explain(study, figure)
-    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n" if as_json else lineage.as_text(found)
+    found = explained(study, figure)
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n" if as_json else as_text(found)
     sys.stdout.write(text)
 
 
