@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from infinito.report import tables, words
+from infinito.report import lineage, tables, words
 from infinito.report.draw import DARK, LIGHT, Figure, css_colours
 from infinito.report.evidence import Evidence, Json
 from infinito.report.figures import DRAWN_REPORTS
@@ -94,6 +94,10 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
             "provenance": tables.provenance(evidence),
             "settings": tables.settings(evidence),
             "runs": tables.runs(evidence),
+            "stages": lineage.stages(evidence.lineage),
+            "executions": lineage.executions(evidence.lineage),
+            "environments": lineage.environments(evidence.lineage),
+            "files": {name: lineage.files(stage) for name, stage in evidence.lineage.items()},
         },
     }
 
