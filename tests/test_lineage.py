@@ -49,6 +49,11 @@ def test_lineage_is_what_dvc_recorded_and_what_is_there(study: Path) -> None:
     assert stages["compare"]["record"]["seconds"] == 1.5
 
     text = as_markdown(found, {"train": "Cached"})
+    assert "Changed since" not in text
+    record = stages["compare"]["record"]
+    ran = f"{record['finished'][:16].replace('T', ' ')}, 1.5 s, `{record['git_revision'][:8]}`"
+    assert f"| compare |  | up to date | {ran} |" in text
+    assert f"\n\n* {', '.join(stages)} ran on {record['device']} ({record['processor']})\n" in text
     assert "    train --> compare\n" in text and "| train | Cached | up to date |" in text
     assert inputs["infinito/compare.py"]["md5"] in text and "| train | train.steps | 6 |" in text
 
@@ -64,6 +69,7 @@ def test_what_has_changed_is_named(study: Path) -> None:
     stages = found["stages"]
     assert found["git"]["changed"] == ["infinito/compare.py", "studies/tiny/params.yaml"]
     assert found["git"]["untracked"] == ["infinito/new.py"] and found["git"]["diff_sha256"]
+    assert "\n\nChanged since: `infinito/compare.py`, " in as_markdown(found)
     assert stages["compare"]["status"] == "changed"
     assert stages["compare"]["changed"] == ["infinito/compare.py", "params.yaml: compare.smallest_effect"]
     assert _states(stages["golden"])["studies/tiny/results/golden.json"] == "missing"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from infinito.lineage.settings import flat
-from infinito.lineage.words import circumstances, ran
+from infinito.lineage.words import circumstances
 
 Json = dict[str, Any]
 
@@ -19,19 +19,20 @@ def as_markdown(found: Json, states: Mapping[str, str] | None = None) -> str:
     lines = ["```mermaid", "graph TD", *[f"    {name}" for name in stages]]
     lines += [f"    {need} --> {name}" for name, stage in stages.items() for need in stage["needs"]]
     lines += ["```", "", f"Study **{found['study']}**, git revision `{tree['revision'] or 'none'}`"]
-    lines += [f"Changed since: {', '.join(f'`{name}`' for name in dirty)}"] if dirty else []
+    lines += ["", f"Changed since: {', '.join(f'`{name}`' for name in dirty)}"] if dirty else []
     lines += _table(
-        ("stage", "in this flow run", "files and parameters", "ran"),
+        ("stage", "in this flow run", "files and parameters", "ran (UTC)"),
         [
             (
                 name,
                 (states or {}).get(name, ""),
                 stage["status"] + (": " if stage["changed"] else "") + ", ".join(stage["changed"]),
-                ran(stage["record"]) if stage["record"] else "not recorded",
+                _ran(stage["record"]) if stage["record"] else "not recorded",
             )
             for name, stage in stages.items()
         ],
     )
+    lines += _machines(stages)
     tables = [table for stage in stages.values() for table in stage["runs"]]
     for table in tables:
         numbers = ", ".join(f"{x['runs']:,} {x['design']} of the {x['arm']}" for x in table["designs"])
@@ -44,6 +45,22 @@ def as_markdown(found: Json, states: Mapping[str, str] | None = None) -> str:
         [(name, key, str(value)) for name, stage in stages.items() for key, value in flat(stage["params"])],
     )
     return "\n".join(lines) + "\n"
+
+
+def _ran(record: Json) -> str:
+    """When, how long and at which revision, as short as a column wants it."""
+    changed = " with changes" if record["git_diff_sha256"] else ""
+    moment = record["finished"][:16].replace("T", " ")
+    return f"{moment}, {record['seconds']:,.1f} s, `{(record['git_revision'] or 'unknown')[:8]}`{changed}"
+
+
+def _machines(stages: Json) -> list[str]:
+    """On what stages ran, one line a machine."""
+    names: dict[str, list[str]] = {}
+    for name, stage in stages.items():
+        if record := stage["record"]:
+            names.setdefault(f"{record['device']} ({record['processor']})", []).append(name)
+    return ["", *[f"* {', '.join(ran)} ran on {machine}" for machine, ran in names.items()]] if names else []
 
 
 def _files(stages: Json) -> list[tuple[str, ...]]:
