@@ -17,6 +17,7 @@ from flows import dask, fanout
 from flows.fanout import J, Run
 
 _FLOW_RUN = "INFINITO_FLOW_RUN"
+_CONSOLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
 def share_flow_run(environment: dict[str, str]) -> dict[str, str]:
@@ -24,7 +25,9 @@ def share_flow_run(environment: dict[str, str]) -> dict[str, str]:
     import cloudpickle
     from prefect.context import serialize_context
 
-    return environment | {_FLOW_RUN: base64.b85encode(cloudpickle.dumps(serialize_context())).decode()}
+    # the parent logs what the child prints: of the child's tasks, which have logs of their own, only warnings
+    shared = base64.b85encode(cloudpickle.dumps(serialize_context())).decode()
+    return {_CONSOLE: "WARNING"} | environment | {_FLOW_RUN: shared}
 
 
 @contextmanager
