@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from infinito import attribute, ensemble, golden, paired, predict, sequential
+from infinito import anova, ensemble, golden, paired, predict, sequential
 from infinito.compare import Family, compare, family
 from infinito.paired import Array
 
@@ -104,7 +104,7 @@ def c2(rng: np.random.Generator) -> Iterator[Row]:
 def c3(rng: np.random.Generator) -> Iterator[Row]:
     for size, truth in itertools.product((5, 8, 10), ((1, 0, 1, 0), (0, 1, 1, 0), (1, 1, 1, 0))):
         y, _ = grids(rng, MANY, (size, size, 1), truth)
-        p = attribute.crossed_test(attribute.mean_squares(y)).p
+        p = anova.crossed_test(anova.mean_squares(y)).p
         name = f"crossed test, no effect, {size}x{size}, variances {truth[:3]}: rejects"
         yield Row("C3", name, 0.035 if size == 10 else 0.025, 0.065, share(p < ALPHA))
 
@@ -113,7 +113,7 @@ def c3(rng: np.random.Generator) -> Iterator[Row]:
 def c4(rng: np.random.Generator) -> Iterator[Row]:
     for size in (5, 8, 10):
         y, _ = grids(rng, MANY, (size, size, 1), (0, 0, 1, 0))
-        p = attribute.crossed_test(attribute.mean_squares(y)).p
+        p = anova.crossed_test(anova.mean_squares(y)).p
         yield Row("C4", f"crossed test, no effect, {size}x{size}, noise only: rejects", 0.0, 0.065, share(p < ALPHA))
 
 
@@ -138,7 +138,7 @@ def c6(rng: np.random.Generator) -> Iterator[Row]:
 def c7(rng: np.random.Generator) -> Iterator[Row]:
     for name, truth, high in (("init and data", (1, 1, 1, 0), 0.97), ("noise only", (0, 0, 1, 0), 1.0)):
         y, _ = grids(rng, MANY, (10, 10, 1), truth)
-        test = attribute.crossed_test(attribute.mean_squares(y))
+        test = anova.crossed_test(anova.mean_squares(y))
         yield Row("C7", f"crossed interval, 10x10, {name}: covers", 0.93, high, covers(test.ci_low, test.ci_high, 0))
 
 
@@ -157,17 +157,18 @@ def confirmations(
         data = sd_data * rng.standard_normal((n, 1))
         control_effect = sd_init * rng.standard_normal((1 if shared_controls else n, controls))
         control = data + control_effect + noise * rng.standard_normal((n, controls))
-        yield golden.confirm(
-            data[:, 0] + effect + noise * rng.standard_normal(n),
+        candidate = golden.Candidate("selected", 0, data[:, 0] + effect + noise * rng.standard_normal(n))
+        (decision,) = golden.confirm(
+            [candidate],
             control,
-            golden_init=0,
             data_seeds=range(100, 100 + n),
             control_inits=[range(1000 + j * controls, 1000 + (j + 1) * controls) for j in range(n)],
             selection_inits=range(10),
             selection_data_seeds=range(5),
             registered=True,
             margin_useful=0.5,
-        )["status"]
+        )
+        yield decision["status"]
 
 
 def selected(
@@ -228,7 +229,7 @@ def c12(rng: np.random.Generator) -> Iterator[Row]:
     truth = {"init": 1.0, "data": 1.0, "interaction": 0.5, "residual": 0.5}
     for size in (8, 10):
         y, _ = grids(rng, REPEATS, (size, size, 2), (1.0, 1.0, 0.5, 0.5))
-        for name, value in attribute.components(attribute.mean_squares(y)).items():
+        for name, value in anova.components(anova.mean_squares(y)).items():
             error = float(value.mean()) / truth[name] - 1
             yield Row("C12", f"mean variance component {name}, {size}x{size}x2: relative error", -0.05, 0.05, error)
 
@@ -239,7 +240,7 @@ def c13(rng: np.random.Generator) -> Iterator[Row]:
         for variances in ((1.0, 1.0, 0.5, 0.5), (0.1, 1.0, 0.5, 1.0)):
             truth = dict(zip(("init", "data", "interaction", "residual"), variances, strict=True))
             y, _ = grids(rng, REPEATS, shape, variances)
-            limits = attribute.intervals(attribute.mean_squares(y))
+            limits = anova.intervals(anova.mean_squares(y))
             for name in ("init", "interaction", "residual"):
                 got = covers(*limits[name], truth[name])
                 yield Row("C13", f"interval of {name}, {shape}, true {truth[name]}: covers", *COVERAGE, got)

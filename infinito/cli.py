@@ -56,11 +56,11 @@ def _naming_flags(*names: str) -> Iterator[None]:
 @app.command(epilog="Example: infinito check --study studies/wikitext2")
 def check(study: StudyFolder = Path(".")) -> None:
     """Read params.yaml, and plan.json if train.plan names it, and say whether they are complete and consistent."""
-    from infinito import plan as planning
+    from infinito import preregistration
 
     this = load_study(study)
-    train, plan = this.params.train, planning.registered(this)
-    changed = plan and planning.changed_setting(plan, this.params)
+    train, plan = this.params.train, preregistration.registered(this)
+    changed = plan and preregistration.changed_setting(plan, this.params)
     if changed:
         raise ValueError(f"{this.plan}: {changed} is not as planned; allowed: as planned, or train.plan: null")
     grid, golden, compute = train.grid, this.params.golden, this.params.ensemble.compute
@@ -157,8 +157,9 @@ def plan(
     It plans from pilot pairs: those of a finished study, or those that --pilot trains now (needs `dvc repro prepare`).
     A verdict is called planned only if its runs were trained under the plan; otherwise it is exploratory.
     """
+    from infinito import pilot as piloting
     from infinito import plan as planning
-    from infinito import tasks
+    from infinito import preregistration, tasks
     from infinito.runs import RunTable
 
     this = load_study(study)
@@ -173,7 +174,7 @@ def plan(
         _naming_flags("pilot", "effect", "power", "pairs", "looks", "workers", "price"),
     ):
         table_folder = this.runs if pilot is None else _train_pilot(this, pilot, Path(folder) / "runs")
-        known = planning.pilot(this, RunTable.load(table_folder), data_sha256)
+        known = piloting.pilot(this, RunTable.load(table_folder), data_sha256)
         content = planning.make(
             this,
             known,
@@ -188,7 +189,7 @@ def plan(
             price=price,
         )
     _print_plan(content)
-    registered, name = planning.write(this.plan, content, replace=replace)
+    registered, name = preregistration.write(this.plan, content, replace=replace)
     console = _console()
     if registered["seed"] != this.params.train.seed:
         console.print(
@@ -217,11 +218,11 @@ def _train_pilot(study: Study, n: int, folder: Path) -> Path:
     """Train n pilot pairs in this process; finished stacks stay in the study's scratch folder."""
     import torch
 
-    from infinito import plan as planning
+    from infinito import pilot as piloting
     from infinito import runs, stacks, tasks
 
     torch.set_num_threads(1)  # as in the stages' worker processes: their bits, and their time
-    jobs = planning.pilot_jobs(study, tasks.load(study.data), n)
+    jobs = piloting.pilot_jobs(study, tasks.load(study.data), n)
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("pilot", total=sum(job.steps for job in jobs))

@@ -4,9 +4,13 @@ Every run keeps its own weights, batches, noise, clipping and hyperparameters, s
 lane or its neighbours, and a run that diverges leaves the others untouched. All parameters of a run lie in one flat
 row [P]: the optimiser is then a single elementwise pass, whatever the network.
 
+Equal seeds give equal bits on the same class of device, with the same versions and the same S: every sum is taken in
+an order that does not depend on timing, on a GPU too.
+
 Shapes: S runs, P parameters of one run, B batch, T length, V vocabulary, N evaluation examples.
 """
 
+import contextlib
 import copy
 import ctypes
 import functools
@@ -16,7 +20,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +28,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.nn import functional as F
 
+from infinito.embedding import compared
 from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
+from infinito.replay import Replay
 from infinito.seeds import DrawFrom, noise_keys, torch_stream
 from infinito.tasks import IGNORE, Data, Split
+from infinito.trace import digest, digests
 
 logger = logging.getLogger(__name__)
 
 PROBE = 256  # validation examples behind a point of a learning curve
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW, torch's defaults
+ALIGNED = 16  # numbers: every tensor in a row begins at a multiple of 64 bytes, which fast matrix products ask for
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,9 @@ class Trained:
     validation: Evaluation
     test: Evaluation
     diverged: np.ndarray  # bool [S]
+    trace: Tensor  # int32 [S, steps], digests of all weights after every step (see `infinito.trace`)
+    tensor_trace: Tensor  # int32 [S, C, tensors], of every trained tensor at the points of the curves
+    tensors: list[str]  # their names
     wall_seconds: float
     compiled: bool
 
@@ -123,6 +135,26 @@ def keep_freed_memory() -> None:
             mallopt(option, value)
 
 
+@contextlib.contextmanager
+def fixed_order(device: torch.device, precision: str) -> Iterator[None]:
+    """Within this context torch takes algorithms that add in a fixed order, and compiles such ones.
+
+    Compiled code for CPUs adds with atomics, too, and then depends on the threads. One thread at a time.
+    """
+    if device.type == "cuda":  # cuBLAS reads it when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # it only finds bugs, and takes kernels to do so
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]
+
+
 class Objective(nn.Module):
     """A network with its training loss; gives the objective, the plain loss and the state after the forward pass."""
 
@@ -146,19 +178,23 @@ class Program:
     Args:
         make: makes the network; its weights are drawn in the constructor, by any random function of torch.
         device: where to train.
+        precision: of matrix products: float32; tf32 (on a GPU, factors of 10 bits); bfloat16 (factors and products of
+            7 bits). Weights, moments, norms, softmax and loss are always float32.
         compile: torch.compile the step; ignored where the CPU has no C++ compiler.
     """
 
-    def __init__(self, make: Callable[[], nn.Module], device: str = "cpu", compile: bool = True) -> None:
-        self.make, self.device = make, torch.device(device)
+    def __init__(
+        self, make: Callable[[], nn.Module], device: str = "cpu", compile: bool = True, precision: str = "float32"
+    ) -> None:
+        self.make, self.device, self.precision = make, torch.device(device), precision
         if self.device.type == "cpu":
             keep_freed_memory()
         with DrawFrom(torch_stream(0, "unused")):
-            self.network = keyed(make()).to(self.device).train()
+            self.network = compared(keyed(make())).to(self.device).train()
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         self.names = list(parameters)
         self.shapes = [p.shape for p in parameters.values()]
-        self.sizes = [p.numel() for p in parameters.values()]
+        self.sizes = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters.values()]  # in a row, with padding
         sites = {n: m for n, m in self.network.named_modules() if isinstance(m, KeyedDropout | KeyedGaussianNoise)}
         self.keys = [f"network.{name}.key" for name in sites]
         self.rates = [f"network.{name}.rate" for name, m in sites.items() if isinstance(m, KeyedDropout)]
@@ -176,9 +212,11 @@ class Program:
             logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
         self.step: Callable[..., Any] = self._step
         if self.compiled:
-            # one C++ file for the whole step: a third of the compile time of a file per kernel, and no need for helpers
-            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-            options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
+            options: dict[str, Any] = {}
+            if self.device.type == "cpu":
+                # one C++ file for the whole step: a third of the compile time of a file per kernel, and no helpers
+                os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+                options["cpp_wrapper"] = True
             self.step = torch.compile(self._step, fullgraph=True, dynamic=False, options=options)
 
     def draw(self, init_seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -187,7 +225,8 @@ class Program:
         for seed in init_seeds:
             with DrawFrom(torch_stream(seed, "init")):
                 network = self.make()
-            rows.append(torch.cat([p.detach().reshape(-1) for p in network.parameters() if p.requires_grad]))
+            drawn = [p.detach().reshape(-1) for p in network.parameters() if p.requires_grad]
+            rows.append(torch.cat([F.pad(p, (0, size - len(p))) for p, size in zip(drawn, self.sizes, strict=True)]))
             buffers.append({n: v.detach() for n, v in (*network.named_buffers(), *network.named_parameters())})
         state = {name: torch.stack([b[name] for b in buffers]).to(self.device) for name in self.state_names}
         return torch.stack(rows).to(self.device), state
@@ -201,7 +240,7 @@ class Program:
         """The parameters in a flat row [..., P], by name."""
         parts = row.split(self.sizes, dim=-1)
         return {
-            prefix + name: part.reshape(row.shape[:-1] + shape)
+            prefix + name: part[..., : shape.numel()].reshape(row.shape[:-1] + shape)
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
@@ -213,7 +252,12 @@ class Program:
         values |= dict.fromkeys(self.keys, key)
         if rate is not None:
             values |= dict.fromkeys(self.rates, rate)
-        return functional_call(self.objective, values, (inputs, targets))
+        with self.rounding():
+            return functional_call(self.objective, values, (inputs, targets))
+
+    def rounding(self) -> torch.autocast:
+        """The context in which the network runs at its precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _step(
         self,
@@ -229,25 +273,29 @@ class Program:
         weight_decay: Tensor,
         clip_norm: Tensor,
         corrections: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """One step of all runs: AdamW (Loshchilov & Hutter 2019) with clipping per run.
 
         weights, first, second: [S, P]; keys: int32 [S, 2]; rates: [S] or None; inputs, targets: [S, B, T];
-        learning_rate, weight_decay, clip_norm: [S]; corrections: [2], 1 - beta^t. Returns losses [S] and the new
-        weights, moments and state.
+        learning_rate, weight_decay, clip_norm: [S]; corrections: [2], 1 - beta^t. Returns losses [S], the digests of
+        the new weights, int32 [S], and the new weights, moments and state: on a GPU the given tensors, changed.
         """
         per_run = (0, 0, 0, None if rates is None else 0, 0, 0)
-        gradient, (_, (losses, state)) = vmap(grad_and_value(self._loss, has_aux=True), in_dims=per_run)(
+        gradient, (_, (losses, after)) = vmap(grad_and_value(self._loss, has_aux=True), in_dims=per_run)(
             weights, state, keys, rates, inputs, targets
         )
         norm = gradient.square().sum(1).sqrt()
         gradient = gradient * (clip_norm / (norm + 1e-6)).clamp(max=1.0)[:, None]
-        weights = weights * (1 - learning_rate * weight_decay)[:, None]
-        first = first.lerp(gradient, 1 - BETAS[0])
-        second = second * BETAS[1] + gradient.square() * (1 - BETAS[1])
-        scale = second.sqrt() / corrections[1].sqrt() + EPSILON
-        weights = weights - (learning_rate / corrections[0])[:, None] * (first / scale)
-        return losses, weights, first, second, state
+        mean = first.lerp(gradient, 1 - BETAS[0])
+        square = second * BETAS[1] + gradient.square() * (1 - BETAS[1])
+        scale = square.sqrt() / corrections[1].sqrt() + EPSILON
+        decayed = weights * (1 - learning_rate * weight_decay)[:, None]
+        new = decayed - (learning_rate / corrections[0])[:, None] * (mean / scale)
+        check = digest(new)
+        if self.device.type == "cpu":  # for which changes in place don't compile
+            return losses, check, new, mean, square, after
+        state = {name: state[name].copy_(after[name]) for name in self.state_names}
+        return losses, check, weights.copy_(new), first.copy_(mean), second.copy_(square), state
 
     @torch.no_grad()
     def evaluate(self, weights: Tensor, state: dict[str, Tensor], split: Split) -> Evaluation:
@@ -257,7 +305,8 @@ class Program:
         """
 
         def scores(row: Tensor, state: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-            logits = functional_call(self.evaluator, self._named(row) | state, (inputs,))
+            with self.rounding():
+                logits = functional_call(self.evaluator, self._named(row) | state, (inputs,))
             correct = ((logits.argmax(-1) == targets) & (targets != IGNORE)).sum(-1)
             return token_nats(logits, targets).sum(-1), correct
 
@@ -317,38 +366,58 @@ def train(
     order = torch.stack([data.order(seed, steps, settings.batch) for seed in data_seeds], 1).to(device)  # [steps, S, B]
     keys = torch.stack([noise_keys(seed, steps) for seed in noise_seeds], 1).to(device)  # [steps, S, 2]
     factor = torch.tensor([learning_rate(t, steps, settings.warmup, settings.schedule) for t in range(steps)])
+    factor = factor.to(device)
     powers = torch.arange(1, steps + 1, dtype=torch.float64)
     corrections = torch.stack([1 - beta**powers for beta in BETAS], -1).float().to(device)  # [steps, 2]
-    losses = torch.zeros(runs, steps, device=device)
+    losses = torch.zeros(steps, runs, dtype=weights.dtype, device=device)
+    trace = torch.zeros(steps, runs, dtype=torch.int32, device=device)
+    clock = torch.zeros(1, dtype=torch.int64, device=device)  # a recorded step can't be told which one it is
+
+    def advance() -> None:
+        nonlocal weights, first_moment, second_moment, state
+
+        def now(schedule: Tensor) -> Tensor:
+            return schedule.index_select(0, clock)[0]
+
+        inputs, targets = data.batch(now(order))
+        with fixed_order(device, program.precision):
+            loss, check, weights, first_moment, second_moment, state = program.step(
+                weights,
+                first_moment,
+                second_moment,
+                state,
+                now(keys),
+                dropout,
+                inputs,
+                targets,
+                rate * now(factor),
+                decay,
+                clip,
+                now(corrections),
+            )
+        losses.index_copy_(0, clock, loss[None])
+        trace.index_copy_(0, clock, check[None])
+        clock.add_(1)
+
+    step = Replay(advance) if device.type == "cuda" else advance
     points: list[int] = []
     validation_points: list[np.ndarray] = []
+    tensors: list[Tensor] = []
     probe = data.validation.first(PROBE)
-
     for t in range(steps):
-        inputs, targets = data.batch(order[t])
-        losses[:, t], weights, first_moment, second_moment, state = program.step(
-            weights,
-            first_moment,
-            second_moment,
-            state,
-            keys[t],
-            dropout,
-            inputs,
-            targets,
-            rate * factor[t],
-            decay,
-            clip,
-            corrections[t],
-        )
+        step()
         if (t + 1) % settings.curve_every == 0 or t + 1 == steps:
             points.append(t + 1)
             validation_points.append(program.evaluate(weights, state, probe).loss)
+            tensors.append(digests(weights, program.sizes).cpu())
         if (t + 1) % 10 == 0 or t + 1 == steps:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # else it would count what was only launched
             progress(t + 1)
 
     validation = program.evaluate(weights, state, data.validation)
     test = program.evaluate(weights, state, data.test)
-    batch_loss = losses.cpu().numpy().astype(np.float64)
+    batch_loss = losses.T.cpu().numpy().astype(np.float64)
     starts = [0, *points[:-1]]
     finite = np.isfinite(batch_loss).all(1) & np.isfinite(validation.loss) & np.isfinite(test.loss)
     return Trained(
@@ -361,6 +430,9 @@ def train(
         validation=validation,
         test=test,
         diverged=~finite,
+        trace=trace.T.contiguous().cpu(),
+        tensor_trace=torch.stack(tensors, 1),
+        tensors=program.names,
         wall_seconds=time.perf_counter() - started,
         compiled=program.compiled,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-from infinito.attribute import f_test, grid, mean_squares, shrinkage
+from infinito.anova import f_test, grid, mean_squares, shrinkage
 from infinito.paired import Array, Estimate, adjust, estimate, expected_maximum, paired_t, ratio_to_error
 from infinito.storage import canonical, sha256
 
@@ -125,7 +125,7 @@ def select(y: ArrayLike) -> dict[str, Any]:
         expected_best_curve: mean loss expected of the best of n = 1 .. I // 2 init seeds on this grid.
 
     Raises:
-        ValueError: as `attribute.grid`.
+        ValueError: as `anova.grid`.
     """
     y = grid(y)
     ms = mean_squares(y)
@@ -186,7 +186,7 @@ def _fault(
     return None
 
 
-def confirm_all(
+def confirm(
     candidates: Sequence[Candidate],
     control_loss: ArrayLike,
     *,
@@ -304,42 +304,6 @@ def confirm_all(
     return results
 
 
-def confirm(
-    golden_loss: ArrayLike,
-    control_loss: ArrayLike,
-    *,
-    golden_init: int | None,
-    data_seeds: Sequence[int],
-    control_inits: Sequence[Sequence[int]],
-    selection_inits: Sequence[int],
-    selection_data_seeds: Sequence[int],
-    registered: bool,
-    margin_useful: float,
-    margin: float = 0.0,
-    alpha: float = 0.025,
-    name: str = "selected",
-) -> dict[str, Any]:
-    """Is the one selected init seed better than other init seeds on fresh data seeds? See `confirm_all`.
-
-    Args:
-        golden_loss: losses of the golden seed [n_c], nats per token, one per data seed.
-        control_loss: losses of the controls [n_c, m], same data seeds.
-        golden_init: the selected init seed; None for initial weights from a file.
-    """
-    return confirm_all(
-        [Candidate(name, golden_init, golden_loss)],
-        control_loss,
-        data_seeds=data_seeds,
-        control_inits=control_inits,
-        selection_inits=selection_inits,
-        selection_data_seeds=selection_data_seeds,
-        registered=registered,
-        margin_useful=margin_useful,
-        margin=margin,
-        alpha=alpha,
-    )[0]
-
-
 def checkpoint_loss(nats: ArrayLike, tokens: ArrayLike, alpha: float = 0.05) -> Estimate:
     """Loss of one set of weights with a t interval over documents, by the linearised ratio (Cochran 1977).
 
@@ -379,7 +343,7 @@ def claims(
 
     Args:
         nats, tokens: of the exported checkpoint on every test document [N], as in `checkpoint_loss`.
-        decisions: results of `confirm_all` (or one of `confirm`).
+        decisions: results of `confirm`.
         best_cell: of `select`.
         cell_seeds: init seed and data seed of that cell.
         deterministic: whether reruns of identical seeds are equal bit for bit; None: nobody looked.

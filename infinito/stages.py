@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from infinito import attribute as attribution
-from infinito import checkpoint, engine, networks, params, plan, report, runs, seeds, sequential, stacks, tasks
+from infinito import checkpoint, engine, networks, params, report, runs, seeds, sequential, stacks, tasks
 from infinito import compare as comparison
 from infinito import ensemble as ensembles
 from infinito import golden as gold
 from infinito.paired import mcnemar
 from infinito.params import Study
+from infinito.preregistration import status as plan_status
 from infinito.report.metrics import metrics
 from infinito.runs import Run, RunTable
 from infinito.scores import evaluation_noise, scores
@@ -118,7 +119,7 @@ def compare(study: Study, fan_out: FanOut) -> None:
             "metric": "test loss, nats per token, at the last step",
             "networks": {arm: settings.network for arm, settings in train.arms.items()},
             **verdicts["candidate"],
-            "plan": plan.status(study, candidate, {stack: table.record(stack) for stack in sorted(stacks)}),
+            "plan": plan_status(study, candidate, {stack: table.record(stack) for stack in sorted(stacks)}),
             "family": [] if look else family,  # with looks there is one hypothesis, and p-values of a fixed n mislead
             "ablations": {arm: verdict for arm, verdict in verdicts.items() if arm != "candidate"},
             "alpha": settings.alpha,
@@ -279,7 +280,7 @@ def golden(study: Study, fan_out: FanOut) -> None:
             for own in [confirm[confirm["init_seed"] == seed]]
         ]
         earlier = table.table[table.table["design"].isin(["grid", "pilot", "pairs"])]
-        decisions = gold.confirm_all(
+        decisions = gold.confirm(
             candidates,
             control_loss,
             data_seeds=data_seeds,

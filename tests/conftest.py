@@ -10,6 +10,8 @@ import pytest
 import torch
 import yaml
 
+# their asserts too say what they compared
+pytest.register_assert_rewrite("tests.comparisons", "tests.report.pages")
 os.environ["INFINITO_COMPILE"] = "0"  # compiling takes longer than a tiny study; the engine's tests compile on purpose
 ROOT = Path(__file__).parent.parent
 

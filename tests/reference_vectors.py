@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from infinito import attribute, golden, predict, sequential
+from infinito import anova as variance
+from infinito import golden, predict, reml, sequential
 from infinito import paired as statistics
 
 Answer = dict[str, Any]
@@ -66,10 +67,10 @@ def multiple(p: list[float]) -> Answer:
 
 
 def anova(Y: list[Any]) -> Answer:
-    y = attribute.grid(Y)
-    ms = attribute.mean_squares(y)
-    raw, limits, crossed = attribute.components(ms), attribute.intervals(ms), attribute.crossed_test(ms)
-    f, p = attribute.f_test(ms)["init"]
+    y = variance.grid(Y)
+    ms = variance.mean_squares(y)
+    raw, limits, crossed = variance.components(ms), variance.intervals(ms), variance.crossed_test(ms)
+    f, p = variance.f_test(ms)["init"]
     answer = {
         "grand_mean": ms.grand_mean,
         "MS_init": ms.init,
@@ -86,8 +87,8 @@ def anova(Y: list[Any]) -> Answer:
         "crossed_t": crossed.t,
         "crossed_p": crossed.p,
         "crossed_ci95": [crossed.ci_low, crossed.ci_high],
-        "blup_init": attribute.blup(y),
-        "reml": list(attribute.reml(ms).values()),
+        "blup_init": variance.blup(y),
+        "reml": list(reml.reml(ms).values()),
     }
     if y.shape[2] == 1:
         return answer | {"var_inter_plus_resid": raw["interaction_and_residual"]}
@@ -101,7 +102,7 @@ def anova(Y: list[Any]) -> Answer:
 
 
 def icc(Y: list[Any]) -> Answer:
-    return {f"ICC_{name}": value for name, value in attribute.icc(attribute.mean_squares(attribute.grid(Y))).items()}
+    return {f"ICC_{name}": value for name, value in variance.icc(variance.mean_squares(variance.grid(Y))).items()}
 
 
 def spearman(x: list[float], y: list[float]) -> Answer:

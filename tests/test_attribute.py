@@ -1,187 +1,24 @@
-"""Two crossed random factors: known answers, other software, laws, and bad input."""
+"""The variance between runs by source: planted components, missing runs, laws, and bad input."""
 
 import json
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
-from statsmodels.formula.api import ols
-from statsmodels.stats.anova import anova_lm
 
-from infinito import attribute as a
-from infinito.attribute import attribute
-
-
-def grid(seed: int, shape: tuple[int, ...] = (6, 4, 3), variances=(1.0, 0.5, 0.2, 0.3)) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    i, j, k = shape
-    sd = np.sqrt(variances)
-    init, data = sd[0] * rng.standard_normal((i, 1, 1)), sd[1] * rng.standard_normal((1, j, 1))
-    return init + data + sd[2] * rng.standard_normal((i, j, 1)) + sd[3] * rng.standard_normal(shape)
-
-
-NESTED = ("noise", "nondeterminism")
-
-
-def nested(seed: int, shape=(6, 5, 3, 2), variances=(1.0, 0.5, 0.3, 0.2, 0.1), grids=()) -> np.ndarray:
-    """[*grids, I, J, noise seeds, reruns]."""
-    rng = np.random.default_rng(seed)
-    i, j, n, _ = shape
-    sizes = ((i, 1, 1, 1), (1, j, 1, 1), (i, j, 1, 1), (i, j, n, 1), shape)
-    return sum(math.sqrt(v) * rng.standard_normal((*grids, *size)) for v, size in zip(variances, sizes, strict=True))
-
-
-@pytest.mark.parametrize("shape", [(6, 4, 3), (5, 7, 1)])
-def test_mean_squares_and_f_tests_are_those_of_statsmodels(shape):
-    y = grid(1, shape)
-    i, j, _ = (x.ravel() for x in np.indices(shape))
-    table = pd.DataFrame({"y": y.ravel(), "i": i, "j": j})
-    crossed = " + C(i):C(j)" if shape[2] > 1 else ""
-    reference = anova_lm(ols("y ~ C(i) + C(j)" + crossed, table).fit())["mean_sq"]
-    ms = a.mean_squares(y)
-    assert [float(ms.init), float(ms.data)] == pytest.approx([reference["C(i)"], reference["C(j)"]])
-    if crossed:
-        got = [float(ms.interaction), float(ms.residual)]
-        assert got == pytest.approx([reference["C(i):C(j)"], reference["Residual"]])
-    else:
-        assert float(ms.interaction) == pytest.approx(reference["Residual"])
-
-
-def test_nested_mean_squares_are_those_of_statsmodels():
-    y = nested(1)
-    i, j, n, _ = (x.ravel() for x in np.indices(y.shape))
-    table = pd.DataFrame({"y": y.ravel(), "i": i, "j": j, "n": n})
-    reference = anova_lm(ols("y ~ C(i) * C(j) + C(i):C(j):C(n)", table).fit())
-    strata = a.mean_squares(y, NESTED).strata
-    assert list(strata) == ["init", "data", "interaction", *NESTED]
-    assert [float(s.square) for s in strata.values()] == pytest.approx(list(reference["mean_sq"]))
-    assert [s.df for s in strata.values()] == pytest.approx(list(reference["df"]))
-    assert [s.runs for s in strata.values()] == [30, 36, 6, 2, 1]
-    assert float(a.f_test(a.mean_squares(y, NESTED))["noise"][0]) == pytest.approx(
-        reference["mean_sq"].iloc[3] / reference["mean_sq"].iloc[4]
-    )
-
-
-def test_nested_components_are_unbiased_and_their_intervals_cover():
-    truth = dict(zip(("init", "data", "interaction", *NESTED), (1.0, 0.5, 0.3, 0.2, 0.1), strict=True))
-    ms = a.mean_squares(nested(2, grids=(2000,)), NESTED)
-    limits = a.intervals(ms)
-    for name, value in a.components(ms).items():
-        assert value.mean() == pytest.approx(truth[name], rel=0.06)
-        low, high = limits[name]
-        assert 0.93 <= ((low <= truth[name]) & (truth[name] <= high)).mean() <= 0.975
-
-
-@pytest.mark.parametrize("variances", [(1.0, 0.5, 0.3, 0.2, 0.1), (0.0, 0.0, 0.0, 0.0, 1.0), (5.0, 0.0, 0.1, 0.1, 0.1)])
-def test_intervals_of_shares_are_conservative(variances):
-    ms = a.mean_squares(nested(3, (5, 6, 2, 2), variances, grids=(2000,)), NESTED)
-    for (low, high), variance in zip(a.share_intervals(ms).values(), variances, strict=True):
-        share = variance / sum(variances)
-        assert ((low <= share) & (share <= high)).mean() >= 0.94
-        assert (low >= 0).all() and (high <= 1).all()
-
-
-def test_a_grid_done_by_hand():
-    ms = a.mean_squares(np.array([[1.0, 3.0], [2.0, 8.0]])[..., None])
-    # rows 2 and 5, columns 1.5 and 5.5, mean 3.5; what is left over is +-1 in every cell
-    assert [float(x) for x in (ms.init, ms.data, ms.interaction)] == [9, 16, 4]
-    got = {name: float(x) for name, x in a.components(ms).items()}
-    assert got == {"init": 2.5, "data": 6.0, "interaction_and_residual": 4.0}
-    test = a.crossed_test(ms)
-    assert float(test.se) == pytest.approx(math.sqrt((9 + 16 - 4) / 4))
-    assert float(test.df) == pytest.approx(21**2 / (81 + 256 + 16))
-
-
-@pytest.mark.parametrize(
-    ("init", "data", "interaction", "v", "df"),
-    [
-        (9, 16, 4, 21, 441 / (81 / 4 + 256 / 2 + 16 / 8)),
-        (9, 3, 4, 9, 4),
-        (3, 9, 4, 9, 2),
-        (2, 3, 4, 4, 8),
-        (4, 4, 4, 4, 8),
-    ],
-)
-def test_crossed_test_takes_the_largest_error_term(init, data, interaction, v, df):
-    ms = a.MeanSquares(*map(np.float64, (init, data, interaction)), within={}, grand_mean=np.float64(1), shape=(5, 3))
-    test = a.crossed_test(ms)
-    assert float(test.se) == pytest.approx(math.sqrt(v / 15))
-    assert float(test.df) == pytest.approx(df)
-
-
-def test_leading_axes_are_independent_grids():
-    y = np.stack([grid(seed) for seed in range(6)]).reshape(2, 3, 6, 4, 3)
-    together = a.crossed_test(a.mean_squares(y))
-    limits = a.intervals(a.mean_squares(y))
-    for at in np.ndindex(2, 3):
-        alone = a.mean_squares(y[at])
-        assert [x[at] for x in together] == pytest.approx([float(x) for x in a.crossed_test(alone)])
-        for name, limit in a.intervals(alone).items():
-            assert [x[at] for x in limits[name]] == pytest.approx([float(x) for x in limit])
-        assert a.blup(y)[at] == pytest.approx(a.blup(y[at]))
-
-
-def reml_by_search(ms: a.MeanSquares) -> np.ndarray:
-    """Components that minimise the restricted deviance, by a general optimiser."""
-    strata = ms.strata
-    squares = np.array([float(s.square) for s in strata.values()])
-    df = np.array([s.df for s in strata.values()])
-
-    def deviance(root):
-        own = dict(zip(strata, root**2, strict=True))
-        expected = {}
-        for name in [*reversed(list(strata)[2:]), "init", "data"]:
-            expected[name] = own[name] * strata[name].runs + expected.get(strata[name].inside, 0.0)
-        expected = np.array([expected[name] for name in strata])
-        return (df * (np.log(expected) + squares / expected)).sum()
-
-    starts = [np.sqrt(squares * scale) for scale in (0.05, 0.3, 1.0)]
-    fits = [
-        optimize.minimize(deviance, x, method="Nelder-Mead", options=dict(xatol=1e-9, fatol=1e-13, maxiter=20000))
-        for x in starts
-    ]
-    return min(fits, key=lambda fit: fit.fun).x ** 2
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("replicates", [1, 3])
-@pytest.mark.parametrize("variances", [(1.0, 0.5, 0.2, 0.3), (0.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.02, 1.0)])
-def test_reml_minimises_the_restricted_deviance(seed, replicates, variances):
-    ms = a.mean_squares(grid(seed, (5, 4, replicates), variances))
-    assert list(a.reml(ms).values()) == pytest.approx(reml_by_search(ms), rel=1e-3, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    "variances", [(1.0, 0.5, 0.3, 0.2, 0.1), (0.0, 1.0, 0.0, 0.0, 1.0), (1.0, 1.0, 0.0, 1.0, 1e-3)]
-)
-def test_nested_reml_minimises_the_restricted_deviance(variances):
-    ms = a.mean_squares(nested(4, (4, 4, 2, 2), variances), NESTED)
-    assert list(a.reml(ms).values()) == pytest.approx(reml_by_search(ms), rel=1e-3, abs=1e-5)
-
-
-def test_reml_is_anova_unless_a_component_is_negative():
-    seen = set()
-    for seed in range(40):
-        ms = a.mean_squares(grid(seed, (4, 4, 2), (0.1, 0.5, 0.1, 0.5)))
-        raw, pooled = a.components(ms), a.reml(ms)
-        negative = any(x < 0 for x in raw.values())
-        seen.add(negative)
-        same = list(pooled.values()) == pytest.approx([float(x) for x in raw.values()])
-        assert same != negative
-        assert min(pooled.values()) >= 0
-    assert seen == {True, False}
+from infinito import anova
+from infinito.attribute import SOURCES, attribute
+from tests.grids import grid, nested
 
 
 def test_the_interval_of_a_component_may_leave_the_parameter_space_but_is_reported_clipped():
     y = grid(2, (6, 6, 2), (0.0, 1.0, 0.0, 1.0))
-    low = float(a.intervals(a.mean_squares(y))["init"][0])
+    low = float(anova.intervals(anova.mean_squares(y))["init"][0])
     shown = attribute(y)["components"]["init"]
     assert low < 0 and shown["ci_low"] == 0
-    assert shown["raw"] == pytest.approx(float(a.components(a.mean_squares(y))["init"]))
+    assert shown["raw"] == pytest.approx(float(anova.components(anova.mean_squares(y))["init"]))
 
 
 def test_a_negative_component_is_shown_raw_and_as_0():
@@ -209,14 +46,6 @@ def test_attribute_of_a_grid_without_seed_effects():
     assert result["p_init"] > 0.05 and result["p_data"] > 0.05
     assert result["crossed"]["n"] == 64 and result["components"]["init"]["n"] == 7
     assert max(map(abs, result["blup_init"])) < 0.5
-
-
-def test_blup_shrinks_row_means_by_their_reliability():
-    y = grid(5, (6, 4, 1))
-    row = y.mean((1, 2))
-    reliability = float(a.icc(a.mean_squares(y))["Ck"])
-    assert 0 < reliability < 1
-    assert a.blup(y) == pytest.approx(reliability * (row - row.mean()))
 
 
 @pytest.mark.parametrize(
@@ -297,23 +126,9 @@ def test_no_sentence_claims_a_source_that_its_f_test_does_not_support():
     for seed in range(60):
         result = attribute(nested(seed, (3, 4, 2, 1), (0.3, 0.3, 0.3, 1.0, 0.0)))
         for name in ("init", "data", "interaction"):
-            denied = f"{a.SOURCES[name]} is not shown to matter" in result["sentence"]
-            claimed = f"to {a.SOURCES[name]}" in result["sentence"]
+            denied = f"{SOURCES[name]} is not shown to matter" in result["sentence"]
+            claimed = f"to {SOURCES[name]}" in result["sentence"]
             assert denied == (result[f"p_{name}"] >= 0.05) and claimed != denied
-
-
-@pytest.mark.parametrize("shape", [(6, 5), (5, 6, 2), (5, 5, 2, 2)])
-@pytest.mark.parametrize("seed", range(4))
-def test_mixed_lm_agrees_with_balanced_reml(shape, seed):
-    variances = [(1.0, 0.5, 0.3, 0.2, 0.1), (1.0, 0.0, 0.3, 0.0, 0.1), (0.0, 0.0, 0.0, 0.0, 1.0), (1, 1, 1, 1, 1e-6)][
-        seed
-    ]
-    y = 1e-2 * nested(seed, (*shape, 1, 1)[:4], variances).reshape(shape) + 2
-    within = [[], ["residual"], [*NESTED]][len(shape) - 2]
-    fitted, mean, converged = a.unbalanced_reml(y, within)
-    reference = a.reml(a.mean_squares(y if within else y[..., None], within or ["residual"]))
-    assert converged and list(fitted) == list(reference) and mean == pytest.approx(y.mean())
-    assert list(fitted.values()) == pytest.approx(list(reference.values()), rel=1e-3, abs=1e-7 * y.var())
 
 
 def test_missing_runs_leave_point_estimates():

@@ -56,8 +56,8 @@ def test_pairs_share_their_seeds_and_keep_all_columns():
 
 def test_two_arms_may_differ_in_their_code():
     candidate, baseline = both()
-    assert set(candidate["code_sha256"]) != set(baseline["code_sha256"])
-    paired_runs(candidate, baseline, SOURCE)
+    for frame, arm in zip(paired_runs(candidate, baseline, SOURCE), ("candidate", "baseline"), strict=True):
+        assert set(frame["code_sha256"]) == {f"code of {arm}"}
 
 
 # --- refusals ---
@@ -148,7 +148,9 @@ def test_pairs_may_differ_from_one_another():
     candidate, baseline = both()
     for frame in (candidate, baseline):
         frame.loc[2:, "device"] = "another kind"
-    paired_runs(candidate, baseline, SOURCE)
+    for frame, expected in zip(paired_runs(candidate, baseline, SOURCE), (candidate, baseline), strict=True):
+        assert list(frame["device"]) == ["cpu", "cpu", "another kind", "another kind"]
+        assert list(frame["run_id"]) == list(expected["run_id"])
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])

@@ -39,7 +39,9 @@ def test_every_file_of_a_package_that_a_stage_needs_is_a_dependency() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for stage, package in (("prepare", "tasks"), ("train", "tasks"), ("train", "networks"), ("report", "report")):
         files = {
-            f"infinito/{package}/{file.name}" for file in (ROOT / "infinito" / package).iterdir() if file.is_file()
+            file.relative_to(ROOT).as_posix()
+            for file in (ROOT / "infinito" / package).rglob("*.*")
+            if "__pycache__" not in file.parts
         }
         assert files <= set(stages[stage]["deps"])
 

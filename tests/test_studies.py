@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infinito import plan
+from infinito import golden, preregistration
 from infinito.compare import compare
-from infinito.golden import Candidate, confirm_all
 from infinito.pairing import paired_runs
 from infinito.params import load_study
 from infinito.published import judge
@@ -44,7 +43,7 @@ def test_the_verdict_follows_from_the_run_table(table: pd.DataFrame, design: str
 def test_the_plan_is_the_one_that_was_registered() -> None:
     content, study = read_json(REPORT / "plan.json"), load_study(REPORT)
     assert sha256(canonical(content["plan"])) == content["sha256"] == study.params.train.plan
-    assert plan.changed_setting(content["plan"], study.params) is None
+    assert preregistration.changed_setting(content["plan"], study.params) is None
     stacks = read_json(REPORT / "results" / "stacks.json")
     runs = pd.read_parquet(REPORT / "results" / "runs.parquet")
     of_pairs = set(runs.loc[runs["design"] == "pairs", "stack_id"])
@@ -57,9 +56,9 @@ def test_the_golden_decisions_follow_from_the_run_table(table: pd.DataFrame) -> 
     confirm = table[table["design"] == "confirm"].sort_values("data_seed")
     controls = table[table["design"] == "controls"].sort_values(["data_seed", "init_seed"])
     earlier = table[table["design"].isin(["grid", "pilot", "pairs"])]
-    found = confirm_all(
+    found = golden.confirm(
         [
-            Candidate(name, seed, confirm[confirm["init_seed"] == (seed or 0)]["test_loss"])
+            golden.Candidate(name, seed, confirm[confirm["init_seed"] == (seed or 0)]["test_loss"])
             for name, seed in protocol["forwarded"].items()
         ],
         controls["test_loss"].to_numpy().reshape(-1, len(protocol["control_init_seeds"][0])),

@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Attention(nn.Module):
@@ -25,7 +26,9 @@ class Attention(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """h: [B, T, D] -> (mixed [B, T, D], weights [B, H, T, T], before dropout)."""
         B, T, D = h.shape
-        q, k, v = (p(h).view(B, T, self.heads, -1).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
+        three = (self.q_proj, self.k_proj, self.v_proj)  # as one product, which takes little more time than one of them
+        weight, bias = torch.cat([p.weight for p in three]), torch.cat([p.bias for p in three])
+        q, k, v = F.linear(h, weight, bias).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         scores = q @ k.transpose(-2, -1) / math.sqrt(D // self.heads)
         if self.causal:
             position = torch.arange(T, device=h.device)

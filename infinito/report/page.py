@@ -7,10 +7,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from infinito.report import lineage, tables, words
+from infinito.report import tables, words
 from infinito.report.draw import DARK, LIGHT, Figure, css_colours
 from infinito.report.evidence import Evidence, Json
 from infinito.report.figures import DRAWN_REPORTS
+from infinito.report.tables import lineage
 
 HERE = Path(__file__).parent
 INTERVAL = re.compile(r"\[[^\[\]]*, [^\[\]]*\]")  # a table may break a line before it, not inside

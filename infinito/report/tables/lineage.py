@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from infinito.lineage.words import revision
 from infinito.report import words
 from infinito.report.evidence import THIS_PAGE, Json
-from infinito.report.tables import Table
+from infinito.report.tables.table import Table
 
 RECORDS = "results/records/"
 PARAMETER = "params.yaml: "  # before a key that has changed

@@ -8,11 +8,11 @@ import yaml
 
 from infinito import report
 from infinito.params import load_study
-from infinito.report import lineage
 from infinito.report.evidence import gather
+from infinito.report.tables import lineage
 from infinito.storage import read_json, write_json
 from tests.recorded import CODE, dvc
-from tests.test_report import Page
+from tests.report.pages import Page
 
 STAGES = ["prepare", "train", "compare", "attribute", "golden", "ensemble", "report"]
 

@@ -1,0 +1,42 @@
+"""Token embeddings as a matrix product: their gradient is one too, so its additions have a fixed order.
+
+The gradient of a lookup adds the rows of equal tokens wherever they occur. On a GPU that is done by atomic additions,
+whose order, and so whose last bits, differ from run to run; the ordered way is to sort the tokens first, which takes
+longer than the rest of a small network's step. Multiplying by the one-hot matrix gives the same embeddings to the bit
+(one factor is 1, all others are 0) and costs next to nothing while the vocabulary is small.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LARGEST_VOCABULARY = 256  # above it the product costs more than sorting
+
+
+class ComparedEmbedding(nn.Module):
+    """`nn.Embedding` without its options; shares the weight [V, D] that it is given."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight  # a parameter, maybe of another module too
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids: integer [..], 0 to V - 1 -> [.., D]; an id outside gives zeros."""
+        hit = ids[..., None] == torch.arange(self.weight.shape[0], device=ids.device)
+        return F.linear(hit.to(self.weight.dtype), self.weight.mT)
+
+
+def compared(network: nn.Module) -> nn.Module:
+    """Replace, in place, every plain `nn.Embedding` of a small vocabulary; its weight stays. Returns the network."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if (
+                type(child) is nn.Embedding
+                and child.num_embeddings <= LARGEST_VOCABULARY
+                and child.padding_idx is None
+                and child.max_norm is None
+                and not child.scale_grad_by_freq
+                and not child.sparse
+            ):
+                setattr(parent, name, ComparedEmbedding(child.weight))
+    return network

@@ -1,0 +1,42 @@
+"""Files and folders that are written whole or not at all."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infinito.params import load_study
+from infinito.stages import STAGES
+from infinito.storage import read_json, replacing
+from tests.conftest import in_process
+
+
+@pytest.mark.parametrize("first_wins", [False, True])
+def test_many_writers_of_one_folder_all_succeed_and_leave_one_whole_folder(tmp_path: Path, first_wins: bool) -> None:
+    target = tmp_path / "folder"
+
+    def write(writer: int) -> None:
+        for _ in range(50):
+            with replacing(target, first_wins=first_wins) as temporary:
+                temporary.mkdir()
+                for name in "ab":
+                    (temporary / name).write_text(str(writer))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(write, range(8)))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (target / "a").read_text() == (target / "b").read_text()
+
+
+def test_a_full_disk_leaves_nothing_half_written(finished_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = read_json(finished_study / "results/compare.json")
+
+    def full(self: Path, *args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        STAGES["compare"](load_study(finished_study), in_process)
+    monkeypatch.undo()
+    assert read_json(finished_study / "results/compare.json") == before
+    assert not [path for path in (finished_study / "results").iterdir() if path.name.startswith(".")]
