@@ -12,14 +12,19 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 
-from infinito.lineage import as_markdown, lineage, run_table
+from infinito.lineage.markdown import as_markdown
+from infinito.lineage.runs import run_table
+from infinito.lineage.stages import lineage
 from infinito.storage import read_json
 
 RUNS = 1000  # as many rows as a page can show
 COLUMNS = (
-    "run_id", "design", "arm", "init_seed", "data_seed", "noise_seed", "rep", "steps", "val_loss", "test_loss",
-    "diverged", "wall_seconds", "device", "stack_id",
+    "design", "arm", "init_seed", "data_seed", "noise_seed", "rep", "steps", "val_loss", "test_loss", "diverged",
+    "wall_seconds", "device", "run_id", "stack_id",
 )  # fmt: skip
+DIGITS = 5  # significant ones of a number in that table
+FIRST = ("verdict", "status", "difference", "p_adjusted")  # of the figures of a result
+LEFT_OUT = ("schema", "study", "sentence")  # the description and the line above the figures have them
 DEPTH = 2  # keys of a result that are shown: `difference`, `equivalence.p_value`
 
 
@@ -43,7 +48,9 @@ def create(study: Path, states: Mapping[str, State[Any]]) -> None:
         for stage, key in (("compare", "verdict"), ("golden", "golden")):
             file = study / "results" / f"{stage}.json"
             if _done(states, stage) and file.is_file():
-                create_markdown_artifact(figures(read_json(file)), key=key, description=f"{file.name} of {about}")
+                found = read_json(file)
+                said = f"{found['sentence']} ({file.name} of {about})"
+                create_markdown_artifact(figures(found), key=key, description=said)
     except (ValueError, FileNotFoundError) as error:
         get_run_logger().warning("no artifacts: %s", error)
 
@@ -60,15 +67,20 @@ def runs(study: Path) -> list[dict[str, Any]]:
     """The runs of a study, the first thousand: one row per run."""
     table = run_table(study)
     return [
-        {str(key): value for key, value in row.items() if value is not None}
+        {str(key): _rounded(value) for key, value in row.items() if value is not None}
         for row in table[[column for column in COLUMNS if column in table]].head(RUNS).to_dict("records")
     ]
 
 
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
 def figures(found: dict[str, Any]) -> str:
-    """A result as Markdown: its sentence, and its figures as a table."""
+    """A result as Markdown: its sentence, and its figures as a table, those that people look for first."""
     sentence = [f"**{found['sentence']}**", ""] if "sentence" in found else []
-    rows = [f"| {key} | {value} |" for key, value in _figures(found) if key != "sentence"]
+    ordered = {key: found[key] for key in (*FIRST, *found) if key in found and key not in LEFT_OUT}
+    rows = [f"| {key} | {value} |" for key, value in _figures(ordered)]
     return "\n".join([*sentence, "| figure | value |", "|---|---|", *rows])
 
 

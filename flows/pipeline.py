@@ -96,7 +96,7 @@ def _repro(name: str, study: Path, force: bool) -> State[str]:
         with repro.start([*command, "--force"] if force else command, study, environment) as dvc:
             assert dvc.stdout is not None
             for line in map(str.rstrip, dvc.stdout):
-                if line:
+                if line and not repro.is_advice(line):
                     log.info("%s", line)
                     lines.append(line)
     except InterruptedError as error:

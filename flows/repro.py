@@ -25,6 +25,11 @@ from dvc.repo.index import Index
 
 from flows.fanout import die_with_parent
 
+# what `dvc repro` advises after every stage, with all that goes with it
+ADVICE = (
+    "Generating lock file ", "Updating lock file ", "To track the changes with git, run:", "\tgit add ",
+    "To enable auto staging, run:", "\tdvc config core.autostage true", "Use `dvc push` to send your updates",
+)  # fmt: skip
 SECONDS_TO_STOP = 10  # of the 30 that Prefect gives a flow run that is cancelled
 
 Process = subprocess.Popen[str]
@@ -63,6 +68,11 @@ def read_changes(study: Path, name: str) -> list[str]:
             keys = change.items() if isinstance(change, dict) else [("", change)]  # of params.yaml, each by itself
             changes += [f"{path}{' ' + key if key else ''} {how}" for key, how in keys]
     return changes
+
+
+def is_advice(line: str) -> bool:
+    """Whether a line of `dvc repro` says nothing about the stage."""
+    return line.startswith(ADVICE)
 
 
 def discard_corrupt(study: Path, name: str) -> list[str]:

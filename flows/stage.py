@@ -17,6 +17,7 @@ from flows import dask, fanout
 from flows.fanout import J, Run
 
 _FLOW_RUN = "INFINITO_FLOW_RUN"
+_CONSOLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 
 
 def share_flow_run(environment: dict[str, str]) -> dict[str, str]:
@@ -24,7 +25,9 @@ def share_flow_run(environment: dict[str, str]) -> dict[str, str]:
     import cloudpickle
     from prefect.context import serialize_context
 
-    return environment | {_FLOW_RUN: base64.b85encode(cloudpickle.dumps(serialize_context())).decode()}
+    # the parent logs what the child prints: of the child's tasks, which have logs of their own, only warnings
+    shared = base64.b85encode(cloudpickle.dumps(serialize_context())).decode()
+    return {_CONSOLE: "WARNING"} | environment | {_FLOW_RUN: shared}
 
 
 @contextmanager
@@ -95,7 +98,7 @@ exit code: 0 done; 1 some stacks failed (the others are saved); 2 bad input, sai
 
     def work() -> None:
         # imported here: --help and bad arguments answer at once, and the worker processes import only what they need
-        from infinito.lineage import write_record
+        from infinito.lineage.records import write_record
         from infinito.params import load_study
         from infinito.stacks import finish
         from infinito.stages import STAGES

@@ -120,3 +120,18 @@ def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_study(_finished: Path, tmp_path: Path) -> Path:
     """A copy of a tiny study in which every stage has run."""
     return Path(shutil.copytree(_finished, tmp_path / "finished"))
+
+
+@pytest.fixture(scope="session")
+def _recorded(_finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.recorded import make_recorded
+
+    repository = tmp_path_factory.mktemp("recorded") / "repository"
+    make_recorded(_finished, repository)
+    return repository
+
+
+@pytest.fixture
+def recorded_study(_recorded: Path, tmp_path: Path) -> Path:
+    """A copy of it in a git repository, with DVC, which has recorded it; the study's folder."""
+    return Path(shutil.copytree(_recorded, tmp_path / "repository", symlinks=True)) / "studies" / "tiny"

@@ -29,18 +29,24 @@ def test_figures_of_every_result_are_a_table(study: Path) -> None:
     found = read_json(study / "results/compare.json")
     text = artifacts.figures(found)
     assert text.startswith(f"**{found['sentence']}**\n\n| figure | value |\n|---|---|\n")
+    first = [row.split(" | ")[0] for row in text.splitlines()[4:7]]
+    assert first == ["| verdict", "| difference", "| p_adjusted"]
+    assert artifacts.figures(read_json(study / "results/golden.json")).splitlines()[4].startswith("| status | ")
     low, high = (f"{found['difference'][key]:.4g}" for key in ("ci_low", "ci_high"))
     assert f"| difference | {found['difference']['value']:.4g} [{low}, {high}] |" in text
     assert f"| equivalence.p_value | {found['equivalence']['p_value']:.4g} |" in text
     for file in (study / "results").glob("*.json"):
         rows = artifacts.figures(read_json(file)).partition("|---|---|\n")[2].splitlines()
         assert rows and all(row.replace(r"\|", "").count("|") == 3 for row in rows)
+        assert not any(row.startswith(("| schema |", "| study |", "| sentence |")) for row in rows)
 
 
 def test_runs_are_rows_of_plain_values(study: Path) -> None:
     rows = artifacts.runs(study)
     assert len(rows) >= 68 and {row["design"] for row in rows} >= {"pairs", "grid", "confirm", "controls"}
     assert all(type(value) in (str, int, float, bool) for row in rows for value in row.values())
+    assert list(rows[0])[:2] == ["design", "arm"] and list(rows[0])[-2:] == ["run_id", "stack_id"]
+    assert all(len(f"{row['test_loss']:g}") <= 7 and row["test_loss"] == round(row["test_loss"], 7) for row in rows)
 
 
 @pytest.mark.slow
@@ -61,9 +67,13 @@ def test_artifacts_are_kept_by_key_and_only_of_stages_that_ended_well(study: Pat
         second = keys()
         assert all(second.values())
         lineage, runs, verdict, golden = (artifact.data for artifact in second.values() if artifact)
+        descriptions = {key: str(artifact.description) for key, artifact in second.items() if artifact}
         (study / "results/compare.json").write_text("{")
         create(compare=done)  # no more than a warning
     assert "| train | Cached | not run |" in lineage and "train --> compare" in lineage
     assert len(yaml.safe_load(runs)) == len(artifacts.runs(study))
     assert read_json(study / "results/golden.json")["sentence"] in golden
     assert verdict.startswith("**")
+    assert all(str(study) in description for description in descriptions.values())
+    assert verdict.splitlines()[0].strip("*") in descriptions["verdict"]
+    assert golden.splitlines()[0].strip("*") in descriptions["golden"]

@@ -72,10 +72,11 @@ def test_it_is_a_program_too() -> None:
 def test_help_names_every_verb_and_what_a_study_is(infinito: Infinito) -> None:
     done = infinito("--help")
     assert done.returncode == 0 and infinito().stdout == done.stdout
-    assert all(word in done.stdout for word in ("check", "judge", "plan", "verdict", "params.yaml", "dvc repro"))
+    verbs = ("audit", "check", "explain", "judge", "plan", "verdict")
+    assert all(word in done.stdout for word in (*verbs, "params.yaml", "dvc repro"))
 
 
-@pytest.mark.parametrize("verb", ["check", "judge", "plan", "verdict"])
+@pytest.mark.parametrize("verb", ["audit", "check", "explain", "judge", "plan", "verdict"])
 def test_help_of_a_verb_has_an_example_that_names_its_own_flags(infinito: Infinito, verb: str) -> None:
     text = infinito(verb, "--help").stdout
     example = text[text.index("Example") :]
@@ -127,6 +128,23 @@ def test_check_says_what_a_study_will_do_and_holds_it_to_its_plan(
     assert "smallest_effect is not as planned" in refused("check", "--study", str(finished_study))
     (finished_study / "plan.json").unlink()
     assert "plan.json: no such file; infinito plan writes it" in refused("check", "--study", str(finished_study))
+
+
+def test_audit_names_what_lacks_its_record(
+    infinito: Infinito, refused: Callable[..., str], recorded_study: Path, write_study: Callable[..., Path]
+) -> None:
+    folder = str(recorded_study)
+    done = infinito("audit", "--study", folder)
+    assert (done.returncode, done.stdout) == (0, "study tiny: nothing lacks its record: 7 of 7 stages, 74 runs\n"), done
+    (recorded_study / "results/records/golden.json").unlink()
+    write_json(recorded_study / "results/new.json", {})
+    done = infinito("audit", "--study", folder)
+    assert done.returncode == 1 and done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "results/records/golden.json: missing, so nothing says when and where stage golden ran",
+        "results/new.json: no stage of dvc.yaml writes it",
+    ]
+    assert "no stage has left anything to audit; run dvc repro" in refused("audit", "--study", str(write_study()))
 
 
 def test_judge_says_what_a_published_summary_shows(infinito: Infinito) -> None:

@@ -1,9 +1,11 @@
 """The flow, the stages' processes and the fan-out, with a real Prefect server, real DVC and a toy study."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,14 @@ def test_a_flow_run_is_dvc_repro_with_the_stacks_as_tasks(toy_study: Path, serve
     assert parents == {tasks["train"]["id"]}
     assert (toy_study / "train.txt").read_text().startswith(" ".join(sorted(stacks)))
 
+    assert "Running stage 'train'" in first.stderr and "infinito: 4 of 4 stacks" in first.stderr
+    assert not [said for said in ("git add", "autostage", "lock file", "dvc push") if said in first.stderr]
+    assert "Task run 'candidate-00' - " not in first.stderr  # it has a log of its own
+    own = {"logs": {"task_run_id": {"any_": [tasks["candidate-00"]["id"]]}}}
+    assert eventually(
+        lambda: any("Finished in state Completed" in line["message"] for line in ask(server, "logs", own))
+    )
+
     assert "up to date" in dvc(toy_study, "status", "dvc.yaml")
     assert "Running stage" not in dvc(toy_study, "repro")
     (lineage,) = ask(server, "artifacts", {"artifacts": {"key": {"any_": ["lineage"]}}})
@@ -114,7 +124,10 @@ def test_without_a_server_the_flow_runs_all_the_same(toy_study: Path, tmp_path: 
     done = run_flow(toy_study, nobody, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"infinito: no Prefect server at {nobody}; using a temporary one" in done.stderr
-    assert "Task run 'candidate-03' - Finished in state Completed()" in done.stderr
+    assert "Task run 'train' - infinito: 4 of 4 stacks" in done.stderr
+    with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:  # the history stays
+        tasks = dict(database.execute("SELECT name, state_name FROM task_run"))
+    assert len(tasks) == 8 and tasks["candidate-03"] == "Completed", tasks
     assert "up to date" in dvc(toy_study, "status", "dvc.yaml")
 
 

@@ -1,17 +1,22 @@
 """Everything a report is made of, as the stages before it left it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from infinito.lineage.pipeline import Pipeline
+from infinito.lineage.settings import read_params
+from infinito.lineage.stages import stage_lineage
 from infinito.params import Params, Study
 from infinito.runs import RunTable
 from infinito.storage import read_json, read_table
 
 Json = dict[str, Any]
+
+THIS_PAGE = "this page"  # the status of the stage that writes it
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Evidence:
     curves: pd.DataFrame
     runs: pd.DataFrame  # all of them, those of the golden and the ensemble stage included
     stacks: list[Json]
+    lineage: Json  # the stages by name, see `infinito.lineage.stages`; {} for a study that DVC does not know
 
     @property
     def differences(self) -> np.ndarray:
@@ -78,6 +84,7 @@ def gather(study: Study) -> Evidence:
         curves=read_table(study.runs / "curves.parquet").to_pandas(),
         runs=pd.concat([table.table for table in tables], ignore_index=True),
         stacks=[record for table in tables for record in _records(table.folder)],
+        lineage=_lineage(study),
     )
 
 
@@ -87,3 +94,24 @@ def _has_runs(folder: Path) -> bool:
 
 def _records(folder: Path) -> list[Json]:
     return [read_json(file) for file in sorted(folder.glob("stacks/*/stack.json"))]
+
+
+def _lineage(study: Study) -> Json:
+    """The lineage of every stage; of the report's own only what it reads, as it is now.
+
+    What DVC has recorded of the report itself is of an earlier one, and must not get into this one: the same inputs
+    are to give the same page, and DVC records this one when it is finished.
+    """
+    if not (study.folder / "dvc.yaml").is_file():
+        return {}
+    pipeline, params = Pipeline.load(study.folder), read_params(study.folder)
+    own = pipeline.writer("results/report.html")
+    before = replace(pipeline, recorded={stage: x for stage, x in pipeline.recorded.items() if stage != own})
+    found = {}
+    for stage, declared in before.stages.items():
+        keys = [key for key in declared.get("params", []) if isinstance(key, str)]
+        found[stage] = stage_lineage(before, stage, params) | {"keys": keys}
+    if own:
+        inputs = [entry | {"md5": before.on_disk(entry["path"])} for entry in found[own]["inputs"]]
+        found[own] |= {"status": THIS_PAGE, "inputs": inputs, "outputs": [], "record": None}
+    return found

@@ -11,6 +11,7 @@ from infinito.report import tables, words
 from infinito.report.draw import DARK, LIGHT, Figure, css_colours
 from infinito.report.evidence import Evidence, Json
 from infinito.report.figures import DRAWN_REPORTS
+from infinito.report.tables import lineage
 
 HERE = Path(__file__).parent
 INTERVAL = re.compile(r"\[[^\[\]]*, [^\[\]]*\]")  # a table may break a line before it, not inside
@@ -94,6 +95,10 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
             "provenance": tables.provenance(evidence),
             "settings": tables.settings(evidence),
             "runs": tables.runs(evidence),
+            "stages": lineage.stages(evidence.lineage),
+            "executions": lineage.executions(evidence.lineage),
+            "environments": lineage.environments(evidence.lineage),
+            "files": {name: lineage.files(stage) for name, stage in evidence.lineage.items()},
         },
     }
 

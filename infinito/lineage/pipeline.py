@@ -1,0 +1,93 @@
+"""What DVC knows of a study: dvc.yaml, the stages as they are declared, and dvc.lock, what they read and wrote."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """dvc.yaml and dvc.lock of a study."""
+
+    folder: Path
+    stages: Json  # as dvc.yaml has them
+    recorded: Json  # as dvc.lock has them; {} where nothing was run by DVC
+    _hashes: dict[Path, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Pipeline":
+        """Raises FileNotFoundError without a dvc.yaml, ValueError if it or dvc.lock can't be read."""
+        file = folder / "dvc.yaml"
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file; a study is a folder with a params.yaml and a dvc.yaml")
+        lock = folder / "dvc.lock"
+        return cls(folder, _stages(file), _stages(lock) if lock.is_file() else {})
+
+    def outputs(self, stage: str) -> list[str]:
+        entry = self.stages[stage]
+        return [path for kind in ("outs", "metrics", "plots") for path in _paths(entry.get(kind, []))]
+
+    def inputs(self, stage: str) -> list[str]:
+        return list(_paths(self.stages[stage].get("deps", [])))
+
+    def writer(self, path: str) -> str | None:
+        """The stage that writes `path`, relative to the study, or a folder around it."""
+        inside = {path, *map(str, Path(path).parents)}
+        return next((stage for stage in self.stages if inside & set(self.outputs(stage))), None)
+
+    def upstream(self, stage: str) -> list[str]:
+        """`stage` and all stages that it needs, in the order of dvc.yaml."""
+        found, ahead = set(), [stage]
+        while ahead:
+            name = ahead.pop()
+            if name not in found:
+                found.add(name)
+                ahead += [writer for path in self.inputs(name) if (writer := self.writer(path))]
+        return [name for name in self.stages if name in found]
+
+    def on_disk(self, path: str) -> str | None:
+        """MD5 of a file or folder, as DVC takes it; None where there is nothing."""
+        place = self.folder / path
+        if place not in self._hashes:
+            self._hashes[place] = md5(place)
+        return self._hashes[place]
+
+
+def read_yaml(file: Path) -> Any:
+    """Raises ValueError, in one line, if the file is no YAML."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _stages(file: Path) -> Json:
+    content = read_yaml(file)
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+        raise ValueError(f"{file}: found no stages; allowed: what `dvc repro` understands")
+    return stages
+
+
+def _paths(entries: Iterable[Any]) -> Iterator[str]:
+    for entry in entries:
+        yield next(iter(entry)) if isinstance(entry, dict) else entry
+
+
+def md5(path: Path) -> str | None:
+    """MD5 of a file, or of a folder's list of files with ".dir" at its end, as DVC takes it; None: there is nothing."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    if not path.is_dir():
+        return None
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    listed = [{"md5": md5(file), "relpath": name} for name, file in files]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
