@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from infinito.networks import NETWORKS, build, load_v52
+from infinito.networks import NETWORKS, build, load_v52, transformer
 from infinito.networks.infinito_v52 import COMPONENTS, IITGuidedMemory, InfinitoV52
+from infinito.networks.transformer import Transformer
 from infinito.noise import KeyedGaussianNoise, keyed
 
 SETTINGS = {"vocabulary": 11, "width": 16, "layers": 2, "heads": 2, "length": 12, "causal": False, "dropout": 0.1}
@@ -173,3 +174,18 @@ def test_every_layer_explores_with_its_own_noise() -> None:
     assert len(sites) == 2
     a, b = (m(torch.zeros(64, 12, 16)).flatten() for m in sites)
     assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 4 / len(a) ** 0.5
+
+
+def test_a_large_vocabulary_is_filled_up_for_the_product_only() -> None:
+    vocabulary = transformer.LARGE + 5
+    network = Transformer(vocabulary=vocabulary, width=8, layers=1, heads=1, length=4, causal=True, dropout=0.0)
+    h = torch.randn(2, 4, 8)
+    logits = network.logits(h)
+    assert logits.shape == (2, 4, vocabulary)
+    torch.testing.assert_close(logits, network.output_projection(h))
+    logits.square().sum().backward()
+    found = network.output_projection.weight.grad
+    assert found is not None and found.shape == (vocabulary, 8)
+    network.zero_grad()
+    network.output_projection(h).square().sum().backward()
+    torch.testing.assert_close(found, network.output_projection.weight.grad)

@@ -233,7 +233,7 @@ class InfinitoV52(Transformer):
         """input_ids: integer [B, T] -> (logits [B, T, V], lambda_phi x delta-phi objective, a scalar)."""
         h, weights = self.trunk(input_ids)
         measured = self.measure(h, weights)
-        logits = self.output_projection(self.remember(h, measured["phi"]))
+        logits = self.logits(self.remember(h, measured["phi"]))
         if self.lambda_phi == 0:
             return logits, logits.new_zeros(())
         fixed = sum(w * measured[name] for w, name in zip(FIXED_WEIGHTS.values(), COMPONENTS, strict=True))
