@@ -208,7 +208,7 @@ def _described(token: _Token, dask_worker: Any) -> dict[str, str] | str:
     """
     import torch
 
-    from infinito.provenance import code_sha256, device_class
+    from infinito.provenance import code_sha256, device_class, this_device
     from infinito.stacks import compiles
 
     try:
@@ -218,8 +218,8 @@ def _described(token: _Token, dask_worker: Any) -> dict[str, str] | str:
     return {
         "code of infinito": code_sha256("transformer"),
         "torch": torch.__version__,
-        "device": device_class(_device()),
-        "compiled": "yes" if compiles(_device()) else "no",
+        "device": device_class(this_device()),
+        "compiled": "yes" if compiles(this_device()) else "no",
     }
 
 
@@ -236,12 +236,6 @@ def _check_worker(worker: Any, token: _Token) -> None:
             "(python -m flows.dask sets it)"
         )
     token.check()
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _work(pickled: bytes, token: _Token) -> Path | Failure:
@@ -276,11 +270,12 @@ def _work(pickled: bytes, token: _Token) -> Path | Failure:
 def _on_this_machine(run: Run[Any], job: Any, progress: Callable[[int], None]) -> Path:
     import torch
 
+    from infinito.provenance import this_device
     from infinito.stacks import StackJob
 
     torch.set_num_threads(1)
     if isinstance(job, StackJob):  # planned on a machine that may have no GPU
-        job = replace(job, device=_device())
+        job = replace(job, device=this_device())
     return run(job, progress)
 
 

@@ -221,6 +221,8 @@ class Program:
                 # one C++ file for the whole step: a third of the compile time of a file per kernel, and no helpers
                 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
                 options["cpp_wrapper"] = True
+            else:
+                options["combo_kernels"] = True  # small kernels that don't depend on each other are launched as one
             self.step = torch.compile(self._step, fullgraph=True, dynamic=False, options=options)
 
     def draw(self, init_seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -9,8 +9,6 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
-
 from infinito import provenance, seeds
 from infinito.paired import pilot_sd, power
 from infinito.params import Params, Study
@@ -171,7 +169,7 @@ def make(
 
 def this_machine() -> tuple[str, str]:
     """Kind of device, as in the run table, and processor."""
-    return provenance.device_class("cuda" if torch.cuda.is_available() else "cpu"), provenance.processor()
+    return provenance.device_class(provenance.this_device()), provenance.processor()
 
 
 def _choose(sd: float, effect: float, target: float, alpha: float, pairs: int | None, looks: str) -> Sequential:

@@ -23,6 +23,11 @@ PACKAGES = (
 )  # fmt: skip
 
 
+def this_device() -> str:
+    """Where this process trains: cuda or cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def device_class(device: str) -> str:
     """The kind of processor, as far as it may change the bits of a result."""
     if device == "cpu":

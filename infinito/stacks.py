@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from infinito import engine, memory, networks, params, seeds, tasks
-from infinito.provenance import code_sha256, device_class, environment, working_tree
+from infinito.provenance import code_sha256, device_class, environment, this_device, working_tree
 from infinito.runs import Run
 from infinito.storage import canonical, file_sha256, replacing, sha256, write_json, write_table, write_weights
 
@@ -45,7 +45,7 @@ class StackJob:
     protocol: str | None = None  # hash of what was registered before these runs; recorded with them
     initial: Path | None = None  # file of initial weights, which then come from no init seed
     predicted_bytes: int | None = None  # of memory (see `infinito.memory`)
-    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+    device: str = field(default_factory=this_device)
 
     @property
     def width(self) -> int:
@@ -183,7 +183,7 @@ def plan(
                     f"train.stack: found auto, but network {train.arms[arm].network!r} does not say what memory it "
                     "takes; allowed: a number"
                 )
-            width = memory.width(longest, predicted, "cuda" if torch.cuda.is_available() else "cpu")
+            width = memory.width(longest, predicted, this_device())
         for number, start in enumerate(range(0, len(runs), width), first):
             jobs.append(
                 StackJob(

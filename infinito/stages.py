@@ -40,7 +40,7 @@ def _paired(train: params.Train, pool: str, first: int, last: int) -> list[Run]:
     return [Run(arm, pool, seed, seed) for arm in train.arms for seed in seeds.pool(train.seed, pool, last)[first:]]
 
 
-def _crossed(train: params.Train) -> list[Run]:
+def crossed(train: params.Train) -> list[Run]:
     """Runs of the grid. With several noise seeds, every cell has its own; both arms share them."""
     grid = train.grid
     seed = seeds.pool(train.seed, "grid", max(grid.inits, grid.datas))
@@ -77,7 +77,7 @@ def train(study: Study, fan_out: FanOut) -> None:
     for first, last in itertools.pairwise([0, *_looks(train)]):
         wanted = _paired(train, "pairs", first, last)
         if first == 0:
-            wanted += _paired(train, "pilot", 0, train.pilot) + _crossed(train)
+            wanted += _paired(train, "pilot", 0, train.pilot) + crossed(train)
         jobs = stacks.plan(study, data, wanted, protocol=train.plan, first=stack)
         stack = 1 + max(job.number for job in jobs if job.runs[0].design == "pairs")
         folders += fan_out(jobs)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from infinito.lineage.pipeline import Pipeline
 from infinito.params import Study
-from infinito.provenance import environment, working_tree
+from infinito.provenance import environment, this_device, working_tree
 from infinito.storage import write_json
 
 
@@ -28,7 +28,6 @@ def write_record(study: Study, stage: str, seconds: float) -> None:
         FileNotFoundError: no dvc.yaml.
         ValueError: dvc.yaml has no such stage, or an output of it is missing.
     """
-    import torch
 
     pipeline = Pipeline.load(study.folder)
     if stage not in pipeline.stages:
@@ -51,6 +50,6 @@ def write_record(study: Study, stage: str, seconds: float) -> None:
             "git_diff_sha256": tree["diff_sha256"],
             "git_untracked": tree["untracked"],
             "seconds": round(seconds, 3),
-            **environment("cuda" if torch.cuda.is_available() else "cpu"),
+            **environment(this_device()),
         },
     )
