@@ -46,6 +46,7 @@ class StackJob:
     initial: Path | None = None  # file of initial weights, which then come from no init seed
     predicted_bytes: int | None = None  # of memory (see `infinito.memory`)
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+    compile: bool = True  # where that is possible
 
     @property
     def width(self) -> int:
@@ -73,6 +74,10 @@ class StackJob:
         }
         return sha256(canonical(identity))[:16]
 
+    @property
+    def compiled(self) -> bool:
+        return self.compile and compiles(self.device)
+
     @functools.cached_property
     def initial_sha256(self) -> str | None:
         return None if self.initial is None else file_sha256(self.initial)
@@ -94,7 +99,7 @@ class StackJob:
             "code": code_sha256(self.arm.network),
             "torch": torch.__version__,
             "device": device_class(self.device),
-            "compiled": compiles(self.device),
+            "compiled": self.compiled,
         }
         return sha256(canonical(key))[:16]
 
@@ -216,13 +221,20 @@ def _bytes_per_run(train: params.Train, arm: str, data: tasks.Data) -> int | Non
 
 @functools.lru_cache(maxsize=4)
 def _program(
-    arm_json: str, trunk_json: str, data: Path, data_sha256: str, device: str, precision: str, initial: Path | None
+    arm_json: str,
+    trunk_json: str,
+    data: Path,
+    data_sha256: str,
+    device: str,
+    compile: bool,
+    precision: str,
+    initial: Path | None,
 ) -> tuple[Any, tasks.Data]:
     """Compiled once per process, whatever the number of stacks."""
     loaded = tasks.load(data)
     arm = params.Arm.model_validate_json(arm_json)
     trunk = params.Trunk.model_validate_json(trunk_json)
-    return engine.Program(network_maker(arm, trunk, loaded, initial), device, compiles(device), precision), loaded
+    return engine.Program(network_maker(arm, trunk, loaded, initial), device, compile, precision), loaded
 
 
 def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
@@ -242,6 +254,7 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
         job.data,
         job.data_sha256,
         job.device,
+        job.compiled,
         job.train.precision,
         job.initial,
     )
