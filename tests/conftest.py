@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,44 @@ def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_study(_finished: Path, tmp_path: Path) -> Path:
     """A copy of a tiny study in which every stage has run."""
     return Path(shutil.copytree(_finished, tmp_path / "finished"))
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Infinito = Callable[..., Done]
+
+
+@pytest.fixture
+def infinito(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Infinito:
+    """Runs the command line in this process, which saves importing torch every time."""
+    from infinito.cli import main
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["infinito", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        written = capsys.readouterr()
+        return Done(int(left.value.code or 0), written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def refused(infinito: Infinito) -> Callable[..., str]:
+    """Runs it with bad input, and gives the one line that comes back."""
+
+    def run(*arguments: str) -> str:
+        done = infinito(*arguments)
+        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done
+        assert done.stderr.startswith("infinito: ")
+        return done.stderr
+
+    return run
