@@ -438,8 +438,8 @@ def _clauses(run: Json) -> Iterator[str]:
         yield "the record contradicts itself: its digests of tensors don't add up to those of all weights"
     yield "initial weights equal" if run["initial_equal"] else "initial weights differ already"
     yield "final weights " + ("equal" if run["final_equal"] else f"differ by {_largest_in_words(run)}")
-    if not run["hash_equal"]:
-        yield "their hash is not that in runs.parquet"
+    if run["final_equal"] and not run["hash_equal"]:
+        yield "runs.parquet has another hash of them"
     loss = run["test_loss_difference"]
     yield f"test loss differs by {loss:.3g}" if loss else "test loss equal"
 

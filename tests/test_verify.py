@@ -268,7 +268,7 @@ def test_a_changed_run_table_does_not_pass(infinito: Infinito, study: Path) -> N
     assert done.stdout.endswith("\n4 runs of 1 stack, trained again: 1 equal bit for bit, 3 not\n")
     assert found[0]["test_loss_difference"] == pytest.approx(0.25)
     assert "test loss differs by 0.25" in verify.run_line(found[0])
-    assert "their hash is not that in runs.parquet" in verify.run_line(found[1])
+    assert "final weights equal; runs.parquet has another hash of them" in verify.run_line(found[1])
     assert not found[2]["described"] and found[2]["first_step"] == 1
 
 
