@@ -339,9 +339,7 @@ def explain(
 def verify(
     run_ids: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[RUN_ID]...", help="Runs, by their ids or the beginnings of these.", show_default=False
-        ),
+        typer.Argument(metavar="RUN_ID", help="Runs, by their ids or the beginnings of these.", show_default=False),
     ] = None,
     study: StudyFolder = Path("."),
     sample: Annotated[
