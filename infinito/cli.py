@@ -6,12 +6,11 @@ What takes seconds to import is imported by the commands that need it: help and 
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -19,6 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from infinito.params import Study, load_study
+
+if TYPE_CHECKING:
+    from infinito.stacks import StackJob
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click, which some versions of typer carry inside
 
@@ -223,20 +225,24 @@ def _train_pilot(study: Study, n: int, folder: Path) -> Path:
 
     torch.set_num_threads(1)  # as in the stages' worker processes: their bits, and their time
     jobs = piloting.pilot_jobs(study, tasks.load(study.data), n)
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("pilot", total=sum(job.steps for job in jobs))
-        folders, done = [], 0
-
-        def advance(before: int, steps: int) -> None:
-            bar.update(task, completed=before + steps)
-
-        for number, job in enumerate(jobs):
-            bar.update(task, description=f"pilot, stack {number + 1} of {len(jobs)}")
-            folders.append(stacks.finish(job, partial(advance, done)))
-            done += job.steps
+    folders = []
+    for number, job in enumerate(jobs):
+        with _bar("pilot", jobs, number) as progress:
+            folders.append(stacks.finish(job, progress))
     runs.collect(folders, folder)
     return folder
+
+
+@contextmanager
+def _bar(what: str, jobs: "Sequence[StackJob]", number: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over all jobs while one of them is done; gives what is to be called with its model-steps."""
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    done = sum(job.steps for job in jobs[:number])
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        name = f"{what}, stack {number + 1} of {len(jobs)}"
+        task = bar.add_task(name, total=sum(job.steps for job in jobs), completed=done)
+        yield lambda steps: bar.update(task, completed=done + steps)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -353,6 +359,48 @@ def audit(study: StudyFolder = Path(".")) -> None:
         f"study {this.params.study}: nothing lacks its record: {len(here)} of {len(pipeline.stages)} stages, "
         f"{len(run_table(study)):,} runs"
     )
+
+
+@app.command(epilog="Example: infinito verify 3f2a91c7 --study studies/wikitext2")
+def verify(
+    run_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN_ID", help="Runs, by their ids or the beginnings of these.", show_default=False),
+    ] = None,
+    study: StudyFolder = Path("."),
+    sample: Annotated[
+        int | None, typer.Option(help="Instead: so many runs, drawn at random.", show_default="none")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Instead: all runs of the study.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all findings as JSON.")] = False,
+) -> None:
+    """Train recorded runs again, and say whether they come out the same, bit for bit; else, where they part.
+
+    The whole stack of a run is trained, as it was, beside the recorded one. `infinito explain FIGURE --json` names the
+    runs behind a figure. Exit code: 0 all equal, 1 some differ, 2 bad input.
+    """
+    from infinito import verify as verifying
+
+    this = load_study(study)
+    table = verifying.runs_of(this)
+    ids = verifying.chosen(table, run_ids or [], sample, every)
+    stacks = verifying.recorded(this, table, ids)
+    jobs = [stack.job for stack in stacks]
+    trained, runs = [], []
+    for number, stack in enumerate(stacks):
+        changed = verifying.changed_environment(stack)
+        if not as_json:  # at once: an interruption leaves what is known by then
+            print(verifying.stack_line(stack, changed), flush=True)
+        with _bar("verify", jobs, number) as progress:
+            results = verifying.verified(stack, progress)
+        trained.append(stack.facts | {"changed": changed})
+        runs += results
+        if not as_json:
+            print(*(f"  {verifying.run_line(run)}" for run in results), sep="\n", flush=True)
+    equal = all(run["equal"] for run in runs)
+    found = {"schema": verifying.SCHEMA, "study": this.params.study, "equal": equal, "stacks": trained, "runs": runs}
+    print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) if as_json else verifying.summary(runs))
+    raise typer.Exit(0 if equal else 1)
 
 
 @app.command(epilog="Example: infinito verdict --study studies/wikitext2 --json")

@@ -46,6 +46,7 @@ class StackJob:
     initial: Path | None = None  # file of initial weights, which then come from no init seed
     predicted_bytes: int | None = None  # of memory (see `infinito.memory`)
     device: str = field(default_factory=this_device)
+    compile: bool = True  # where that is possible
 
     @property
     def width(self) -> int:
@@ -73,6 +74,10 @@ class StackJob:
         }
         return sha256(canonical(identity))[:16]
 
+    @property
+    def compiled(self) -> bool:
+        return self.compile and compiles(self.device)
+
     @functools.cached_property
     def initial_sha256(self) -> str | None:
         return None if self.initial is None else file_sha256(self.initial)
@@ -94,7 +99,7 @@ class StackJob:
             "code": code_sha256(self.arm.network),
             "torch": torch.__version__,
             "device": device_class(self.device),
-            "compiled": compiles(self.device),
+            "compiled": self.compiled,
         }
         return sha256(canonical(key))[:16]
 
@@ -105,6 +110,11 @@ def compiles(device: str) -> bool:
     INFINITO_COMPILE=0 turns it off, for short trials in which compiling would take longer than training.
     """
     return os.environ.get("INFINITO_COMPILE") != "0" and (device != "cpu" or engine.compiler() is not None)
+
+
+def _keep_compiled(scratch: Path) -> None:
+    """Have torch keep what it compiles in the study's scratch folder."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch.parent / "compiled"))
 
 
 def network_maker(
@@ -168,6 +178,7 @@ def plan(
     if not torch.cuda.is_available() and engine.compiler() is None:
         logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
     train = train or study.params.train
+    _keep_compiled(study.scratch.resolve())  # before torch chooses a folder, which processes started here would inherit
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in wanted:
         groups.setdefault((run.design, run.arm), []).append(run)
@@ -216,13 +227,20 @@ def _bytes_per_run(train: params.Train, arm: str, data: tasks.Data) -> int | Non
 
 @functools.lru_cache(maxsize=4)
 def _program(
-    arm_json: str, trunk_json: str, data: Path, data_sha256: str, device: str, precision: str, initial: Path | None
+    arm_json: str,
+    trunk_json: str,
+    data: Path,
+    data_sha256: str,
+    device: str,
+    compile: bool,
+    precision: str,
+    initial: Path | None,
 ) -> tuple[Any, tasks.Data]:
     """Compiled once per process, whatever the number of stacks."""
     loaded = tasks.load(data)
     arm = params.Arm.model_validate_json(arm_json)
     trunk = params.Trunk.model_validate_json(trunk_json)
-    return engine.Program(network_maker(arm, trunk, loaded, initial), device, compiles(device), precision), loaded
+    return engine.Program(network_maker(arm, trunk, loaded, initial), device, compile, precision), loaded
 
 
 def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
@@ -235,13 +253,14 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
     if (folder / "stack.json").is_file():
         progress(job.steps)
         return folder
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(job.scratch.parent / "compiled"))
+    _keep_compiled(job.scratch)
     program, data = _program(
         job.arm.model_dump_json(),
         job.train.trunk.model_dump_json(),
         job.data,
         job.data_sha256,
         job.device,
+        job.compiled,
         job.train.precision,
         job.initial,
     )

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,44 @@ def _recorded(_finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def recorded_study(_recorded: Path, tmp_path: Path) -> Path:
     """A copy of it in a git repository, with DVC, which has recorded it; the study's folder."""
     return Path(shutil.copytree(_recorded, tmp_path / "repository", symlinks=True)) / "studies" / "tiny"
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Infinito = Callable[..., Done]
+
+
+@pytest.fixture
+def infinito(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Infinito:
+    """Runs the command line in this process, which saves importing torch every time."""
+    from infinito.cli import main
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["infinito", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        written = capsys.readouterr()
+        return Done(int(left.value.code or 0), written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def refused(infinito: Infinito) -> Callable[..., str]:
+    """Runs it with bad input, and gives the one line that comes back."""
+
+    def run(*arguments: str) -> str:
+        done = infinito(*arguments)
+        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done
+        assert done.stderr.startswith("infinito: ")
+        return done.stderr
+
+    return run

@@ -4,55 +4,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 from infinito import seeds
-from infinito.cli import main
 from infinito.storage import read_json, write_json
-from tests.conftest import ROOT
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Infinito = Callable[..., Done]
-
-
-@pytest.fixture
-def infinito(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Infinito:
-    """Runs the command line in this process, which saves importing torch every time."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["infinito", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        written = capsys.readouterr()
-        return Done(int(left.value.code or 0), written.out, written.err)
-
-    return run
-
-
-@pytest.fixture
-def refused(infinito: Infinito) -> Callable[..., str]:
-    """Runs it with bad input, and gives the one line that comes back."""
-
-    def run(*arguments: str) -> str:
-        done = infinito(*arguments)
-        assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done
-        assert done.stderr.startswith("infinito: ")
-        return done.stderr
-
-    return run
+from tests.conftest import ROOT, Infinito
 
 
 def test_it_is_a_program_too() -> None:
@@ -72,11 +31,11 @@ def test_it_is_a_program_too() -> None:
 def test_help_names_every_verb_and_what_a_study_is(infinito: Infinito) -> None:
     done = infinito("--help")
     assert done.returncode == 0 and infinito().stdout == done.stdout
-    verbs = ("audit", "check", "explain", "judge", "plan", "verdict")
+    verbs = ("audit", "check", "explain", "judge", "plan", "verdict", "verify")
     assert all(word in done.stdout for word in (*verbs, "params.yaml", "dvc repro"))
 
 
-@pytest.mark.parametrize("verb", ["audit", "check", "explain", "judge", "plan", "verdict"])
+@pytest.mark.parametrize("verb", ["audit", "check", "explain", "judge", "plan", "verdict", "verify"])
 def test_help_of_a_verb_has_an_example_that_names_its_own_flags(infinito: Infinito, verb: str) -> None:
     text = infinito(verb, "--help").stdout
     example = text[text.index("Example") :]

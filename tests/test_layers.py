@@ -41,6 +41,7 @@ LAYERS = [
     "plan",
     "checkpoint",
     "lineage",
+    "verify",
     "report",
     "stages",
     "cli",
