@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
+from infinito.diagnosis import diagnosis
 from infinito.embedding import compared
 from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
 from infinito.replay import Replay
@@ -137,6 +138,17 @@ def keep_freed_memory() -> None:
             mallopt(option, value)
 
 
+@functools.cache
+def attention_by_products() -> None:
+    """Let torch's attention layers, in this process, be made of matrix products and softmax, which can be stacked.
+
+    Its fused kernels can't: they would run for one run after the other.
+    """
+    for fused in ("flash", "mem_efficient", "cudnn"):
+        getattr(torch.backends.cuda, f"enable_{fused}_sdp")(False)  # on a CPU too
+    torch.backends.mha.set_fastpath_enabled(False)
+
+
 @contextlib.contextmanager
 def fixed_order(device: torch.device, precision: str) -> Iterator[None]:
     """Within this context torch takes algorithms that add in a fixed order, and compiles such ones.
@@ -191,6 +203,7 @@ class Program:
         self.make, self.device, self.precision = make, torch.device(device), precision
         if self.device.type == "cpu":
             keep_freed_memory()
+        attention_by_products()
         with DrawFrom(torch_stream(0, "unused")):
             self.network = compared(keyed(make())).to(self.device).train()
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
@@ -219,7 +232,16 @@ class Program:
                 # one C++ file for the whole step: a third of the compile time of a file per kernel, and no helpers
                 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
                 options["cpp_wrapper"] = True
-            self.step = torch.compile(self._step, fullgraph=True, dynamic=False, options=options)
+            alone: Any = {"isolate_recompiles": True}  # else all programs of a process would share a limit of 8
+            compiled_step = torch.compile(self._step, fullgraph=True, dynamic=False, options=options, **alone)
+
+            def step(*arguments: Any) -> Any:
+                try:
+                    return compiled_step(*arguments)
+                except torch._dynamo.exc.TorchDynamoException as error:
+                    raise ValueError(diagnosis(type(self.network).__name__, error)) from error
+
+            self.step = step
 
     def draw(self, init_seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """Freshly drawn copies: weights [S, P] and the buffers [S, ...]; a seed gives what the constructor would."""

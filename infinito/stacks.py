@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from infinito import engine, memory, networks, params, seeds, tasks
+from infinito import engine, memory, networks, params, seeds, tasks, vectorizable
 from infinito.provenance import code_sha256, device_class, environment, working_tree
 from infinito.runs import Run
 from infinito.storage import canonical, file_sha256, replacing, sha256, write_json, write_table, write_weights
@@ -163,7 +163,7 @@ def plan(
         first: number of the first stack of a design, where earlier ones were planned before.
 
     Raises:
-        ValueError: see `network_maker`.
+        ValueError: see `network_maker` and `vectorizable.check`.
     """
     if not torch.cuda.is_available() and engine.compiler() is None:
         logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
@@ -171,9 +171,10 @@ def plan(
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in wanted:
         groups.setdefault((run.design, run.arm), []).append(run)
+    for arm in dict.fromkeys(arm for _, arm in groups):
+        _check(train, arm, data, initial)
     jobs = []
     for (_, arm), runs in groups.items():
-        network_maker(train.arms[arm], train.trunk, data, initial)
         predicted = _bytes_per_run(train, arm, data)
         width = train.stack
         if width == "auto":  # one for all designs of an arm: every width is compiled
@@ -201,6 +202,15 @@ def plan(
                 )
             )
     return sorted(jobs, key=lambda job: job.number)  # neighbours differ in arm: two workers compile side by side
+
+
+def _check(train: params.Train, arm: str, data: tasks.Data, initial: Path | None) -> None:
+    """Refuse what can't be trained in stacks; of the networks of infinito the tests know that they can."""
+    name = train.arms[arm].network
+    make = network_maker(train.arms[arm], train.trunk, data, initial)
+    if ":" in name:
+        compiled = compiles("cuda" if torch.cuda.is_available() else "cpu")
+        vectorizable.check(name, make, data.validation, compiled=compiled, precision=train.precision)
 
 
 def _bytes_per_run(train: params.Train, arm: str, data: tasks.Data) -> int | None:
