@@ -30,7 +30,7 @@ class Cause:
 SHARED_NOISE = "draws random numbers that all runs would share"
 OWN_NOISE = (
     "the modules torch.nn.Dropout (not F.dropout, not its relatives) and infinito.noise.GaussianNoise, which "
-    "give every run its own"
+    "give every run its own, one for each call"
 )
 
 # the first that fits; the special ones come before the general ones
@@ -63,9 +63,14 @@ CAUSES = (
         "torch.where(mask, x, 0.0) for x[mask], and a mean as the sum over it divided by mask.sum()",
     ),
     Cause(
-        r"Cannot access (data pointer|storage)|can't convert .* to numpy",
-        "takes the numbers out of torch (numpy, a list) or keeps a tensor outside of the buffers",
-        "operations of torch only; what is kept from step to step in a buffer (self.register_buffer)",
+        r"Cannot access storage",
+        "keeps a tensor that forward made in an attribute",
+        "self.register_buffer(name, tensor) in the constructor, with persistent=False for a constant",
+    ),
+    Cause(
+        r"Cannot access data pointer|can't convert .* to numpy",
+        "takes the numbers out of torch (numpy, a list)",
+        "operations of torch only",
     ),
     Cause(
         r"mutate a captured Tensor|inplace arithmetic|vmap: .*in-?place",
@@ -74,8 +79,8 @@ CAUSES = (
         "self.name = new for a buffer (self.register_buffer)",
     ),
     Cause(
-        r"aten::(lstm|gru|rnn_tanh|rnn_relu)\b|RNN, GRU,? or LSTM|mkldnn_rnn",
-        "nn.LSTM, nn.GRU and nn.RNN can't be stacked",
+        r"aten::(lstm|gru|rnn_)|RNN, GRU,? or LSTM|mkldnn_rnn",
+        "nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN can't be stacked",
         f"the recurrence written out with nn.Linear ({PAGE})",
     ),
     Cause(

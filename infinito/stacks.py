@@ -171,10 +171,13 @@ def plan(
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in wanted:
         groups.setdefault((run.design, run.arm), []).append(run)
-    for arm in dict.fromkeys(arm for _, arm in groups):
-        _check(train, arm, data, initial)
+    compiled = compiles("cuda" if torch.cuda.is_available() else "cpu")
     jobs = []
     for (_, arm), runs in groups.items():
+        network_maker(train.arms[arm], train.trunk, data, initial)
+        if ":" in train.arms[arm].network:  # of those of infinito the tests know that they can be stacked
+            settings = train.arms[arm].model_dump_json(), train.trunk.model_dump_json()
+            _check(*settings, study.data.resolve(), data.sha256, train.precision, compiled)
         predicted = _bytes_per_run(train, arm, data)
         width = train.stack
         if width == "auto":  # one for all designs of an arm: every width is compiled
@@ -204,13 +207,13 @@ def plan(
     return sorted(jobs, key=lambda job: job.number)  # neighbours differ in arm: two workers compile side by side
 
 
-def _check(train: params.Train, arm: str, data: tasks.Data, initial: Path | None) -> None:
-    """Refuse what can't be trained in stacks; of the networks of infinito the tests know that they can."""
-    name = train.arms[arm].network
-    make = network_maker(train.arms[arm], train.trunk, data, initial)
-    if ":" in name:
-        compiled = compiles("cuda" if torch.cuda.is_available() else "cpu")
-        vectorizable.check(name, make, data.validation, compiled=compiled, precision=train.precision)
+@functools.cache
+def _check(arm_json: str, trunk_json: str, data: Path, data_sha256: str, precision: str, compiled: bool) -> None:
+    """See `vectorizable.check`; once per process, however often a study plans."""
+    loaded = tasks.load(data)
+    arm = params.Arm.model_validate_json(arm_json)
+    make = network_maker(arm, params.Trunk.model_validate_json(trunk_json), loaded)
+    vectorizable.check(arm.network, make, loaded.validation, compiled=compiled, precision=precision)
 
 
 def _bytes_per_run(train: params.Train, arm: str, data: tasks.Data) -> int | None:

@@ -64,6 +64,8 @@ WORKING = [
 REFUSED = [
     ("FunctionalDropout", "`return F.dropout(", "random numbers that all runs would share", "torch.nn.Dropout"),
     ("ChannelDropout", "`return self.drop(x)`", "random numbers that all runs would share", "not its relatives"),
+    ("AlphaDropout", "`return self.drop(x)`", "random numbers that all runs would share", "not its relatives"),
+    ("TwoNames", "`return self.other(", "random numbers that all runs would share", "one for each call"),
     ("OwnNoise", "torch.randn_like(x)", "random numbers that all runs would share", "infinito.noise.GaussianNoise"),
     ("OwnUniform", "torch.rand(", "random numbers that all runs would share", "torch.nn.Dropout"),
     ("InPlaceNoise", ".normal_()", "random numbers that all runs would share", "infinito.noise.GaussianNoise"),
@@ -85,8 +87,14 @@ REFUSED = [
     ("NumpyIds", "ids.numpy()", "takes the numbers out of torch", "operations of torch only"),
     ("InPlaceAttribute", "self.mean.mul_(0.9)", "writes in place into a tensor that all runs share", "register_buffer"),
     ("FilledIn", "`out[:, t] = ", "writes in place into a tensor that all runs share", "torch.stack(parts, 1)"),
-    ("Lstm", "`return self.cell(x)[0]`", "nn.LSTM, nn.GRU and nn.RNN can't be stacked", "docs/networks.md"),
-    ("Gru", "`return self.cell(x)[0]`", "nn.LSTM, nn.GRU and nn.RNN can't be stacked", "written out with nn.Linear"),
+    ("Lstm", "`return self.cell(x)[0]`", "nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN can't be", "docs/networks.md"),
+    (
+        "Gru",
+        "`return self.cell(x)[0]`",
+        "nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN can't be",
+        "written out with nn.Linear",
+    ),
+    ("LstmCell", "self.cell(x[:, t], state)`", "nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN can't be", "with nn.Linear"),
     ("Checkpointed", "checkpoint(", "torch.utils.checkpoint", "the plain call"),
     ("OwnGradient", "Doubled.apply(x)", "torch.autograd.Function", "generate_vmap_rule = True"),
     ("RateOfModule", "self.drop.p", "its seeded replacement lacks", "an attribute of the network"),
@@ -198,6 +206,12 @@ def test_what_only_compiling_minds_is_refused_only_then(name: str, line: str, pr
     assert "can't be compiled" in found and problem in found and "INFINITO_COMPILE=0" in found
 
 
+def test_a_constant_kept_since_the_first_call_is_refused_for_compiling(data: tasks.Data) -> None:
+    vectorizable.check("Cached", maker("tests.users:Cached", data), data.validation, compiled=False)
+    found = refusal("tests.users:Cached", data, compiled=True)
+    assert "keeps a tensor that forward made in an attribute" in found and "in the constructor" in found
+
+
 @pytest.mark.skipif(engine.compiler() is None, reason="no C++ compiler")
 def test_the_engine_itself_says_in_one_line_what_it_cannot_compile(data: tasks.Data) -> None:
     for name, words in (("Printing", "builtin operator `print`"), ("If", "torch.where(condition, a, b) for if")):
@@ -223,3 +237,13 @@ def test_a_study_is_refused_before_any_worker_starts(write_study: Callable[..., 
     with pytest.raises(ValueError, match="users.py:.*F.dropout"):
         stacks.plan(study, tasks.load(study.data), wanted)
     assert stacks.plan(study, tasks.load(study.data), wanted[1:])
+
+
+def test_a_study_tries_a_network_once(write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    study = load_study(write_study({"train.candidate": {"network": "tests.users:ModuleDropout", "settings": {}}}))
+    STAGES["prepare"](study, in_process)
+    tried: list[str] = []
+    monkeypatch.setattr(vectorizable, "check", lambda name, *_, **settings: tried.append(name))
+    for seed in (1, 2):
+        stacks.plan(study, tasks.load(study.data), [Run(arm, "pairs", seed, seed) for arm in ("candidate", "baseline")])
+    assert tried == ["tests.users:ModuleDropout"]

@@ -69,6 +69,25 @@ class ChannelDropout(User):
         return self.drop(x)
 
 
+class AlphaDropout(User):
+    def prepare(self) -> None:
+        self.drop = nn.AlphaDropout(self.rate)
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        return self.drop(x)
+
+
+class TwoNames(User):
+    """One module, kept twice."""
+
+    def prepare(self) -> None:
+        self.drop = nn.Dropout(self.rate)
+        self.other = self.drop
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        return self.other(torch.tanh(self.drop(x)))
+
+
 class OwnNoise(User):
     def middle(self, x: Tensor, ids: Tensor) -> Tensor:
         return x + 0.1 * torch.randn_like(x) if self.training else x
@@ -395,6 +414,18 @@ class GruCell(User):
         return torch.stack(states, 1)
 
 
+class LstmCell(User):
+    def prepare(self) -> None:
+        self.cell = nn.LSTMCell(self.width, self.width)
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        state, states = None, []
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+            states.append(state[0])
+        return torch.stack(states, 1)
+
+
 class OwnGru(User):
     def prepare(self) -> None:
         self.of_input = nn.Linear(self.width, 3 * self.width)
@@ -484,6 +515,18 @@ class Sinusoids(User):
 
     def middle(self, x: Tensor, ids: Tensor) -> Tensor:
         return x + self.position[: x.shape[1]]
+
+
+class Cached(User):
+    """Keeps a constant from its first call on."""
+
+    def prepare(self) -> None:
+        self.mask: Tensor | None = None
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        if self.mask is None:
+            self.mask = torch.ones(x.shape[1], x.shape[1]).tril() / x.shape[1]
+        return self.mask.to(x.dtype) @ x
 
 
 class Spectrum(User):
