@@ -1,8 +1,8 @@
 """The training engine on one GPU: `python -m benchmarks.gpu --out h100.json`.
 
 Every measurement is a process of its own. Some compile at the same time, but only one is timed at a time. A small
-network is the original report's (benchmarks/engine.py), the language model has 6 layers, width 512, 8 heads, length 256,
-vocabulary 50,257 (71.6M parameters), batch 16; for it `--text` names prepared data (`infinito.tasks`).
+network is the original report's (benchmarks/engine.py). The language model has 6 layers, width 512, 8 heads, length
+256, vocabulary 50,257 (71.6M parameters), batch 16; for it `--text` names prepared data (`infinito.tasks`).
 
 Measured are milliseconds a step after the warm-up, model-steps or tokens per second, the seconds before (compiling,
 mostly), memory predicted and taken, and a hash of the digests of all weights after every step, by which equal bits are

@@ -14,6 +14,7 @@ import contextlib
 import copy
 import ctypes
 import functools
+import inspect
 import logging
 import math
 import os
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
+from infinito.diagnosis import diagnosis
 from infinito.embedding import compared
 from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
 from infinito.replay import Replay
@@ -43,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 PROBE = 256  # validation examples behind a point of a learning curve
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW, torch's defaults
+NARROW = 32  # runs, up to which a step on a GPU waits for its launches more than for its arithmetic
 ALIGNED = 16  # numbers: every tensor in a row begins at a multiple of 64 bytes, which fast matrix products ask for
 
 
@@ -139,6 +142,17 @@ def keep_freed_memory() -> None:
             mallopt(option, value)
 
 
+@functools.cache
+def attention_by_products() -> None:
+    """Let torch's attention layers, in this process, be made of matrix products and softmax, which can be stacked.
+
+    Its fused kernels can't: they would run for one run after the other.
+    """
+    for fused in ("flash", "mem_efficient", "cudnn"):
+        getattr(torch.backends.cuda, f"enable_{fused}_sdp")(False)  # on a CPU too
+    torch.backends.mha.set_fastpath_enabled(False)
+
+
 @contextlib.contextmanager
 def fixed_order(device: torch.device, precision: str) -> Iterator[None]:
     """Within this context torch takes algorithms that add in a fixed order, and compiles such ones.
@@ -193,6 +207,7 @@ class Program:
         self.make, self.device, self.precision = make, torch.device(device), precision
         if self.device.type == "cpu":
             keep_freed_memory()
+        attention_by_products()
         with DrawFrom(torch_stream(0, "unused")):
             self.network = compared(keyed(make())).to(self.device).train()
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
@@ -221,9 +236,23 @@ class Program:
                 # one C++ file for the whole step: a third of the compile time of a file per kernel, and no helpers
                 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
                 options["cpp_wrapper"] = True
-            else:
-                options["combo_kernels"] = True  # small kernels that don't depend on each other are launched as one
-            self.step = torch.compile(self._step, fullgraph=True, dynamic=False, options=options)
+            how: dict[str, Any] = {"fullgraph": True, "dynamic": False}
+            if "isolate_recompiles" in inspect.signature(torch.compile).parameters:  # from torch 2.13 on
+                how["isolate_recompiles"] = True  # else all programs of a process share a limit of 8
+            wide = torch.compile(self._step, options=options, **how)
+            narrow = wide
+            if self.device.type != "cpu":
+                # small kernels that don't depend on each other are launched as one: a sixth faster for 10 small
+                # networks, half as fast for 1000 (benchmarks/results/gpu.json)
+                narrow = torch.compile(self._step, options=options | {"combo_kernels": True}, **how)
+
+            def step(weights: Tensor, *others: Any) -> Any:
+                try:
+                    return (narrow if len(weights) <= NARROW else wide)(weights, *others)
+                except torch._dynamo.exc.TorchDynamoException as error:
+                    raise ValueError(diagnosis(type(self.network).__name__, error)) from error
+
+            self.step = step
 
     def draw(self, init_seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """Freshly drawn copies: weights [S, P] and the buffers [S, ...]; a seed gives what the constructor would."""

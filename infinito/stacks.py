@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from infinito import engine, memory, networks, params, seeds, tasks
+from infinito import engine, memory, networks, params, seeds, tasks, vectorizable
 from infinito.provenance import code_sha256, device_class, environment, this_device, working_tree
 from infinito.runs import Run
 from infinito.storage import canonical, file_sha256, replacing, sha256, write_json, write_table, write_weights
@@ -173,7 +173,7 @@ def plan(
         first: number of the first stack of a design, where earlier ones were planned before.
 
     Raises:
-        ValueError: see `network_maker`.
+        ValueError: see `network_maker` and `vectorizable.check`.
     """
     if not torch.cuda.is_available() and engine.compiler() is None:
         logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
@@ -182,9 +182,13 @@ def plan(
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in wanted:
         groups.setdefault((run.design, run.arm), []).append(run)
+    compiled = compiles("cuda" if torch.cuda.is_available() else "cpu")
     jobs = []
     for (_, arm), runs in groups.items():
         network_maker(train.arms[arm], train.trunk, data, initial)
+        if ":" in train.arms[arm].network:  # of those of infinito the tests know that they can be stacked
+            settings = train.arms[arm].model_dump_json(), train.trunk.model_dump_json()
+            _check(*settings, study.data.resolve(), data.sha256, train.precision, compiled)
         predicted = _bytes_per_run(train, arm, data)
         width = train.stack
         if width == "auto":  # one for all designs of an arm: every width is compiled
@@ -212,6 +216,15 @@ def plan(
                 )
             )
     return sorted(jobs, key=lambda job: job.number)  # neighbours differ in arm: two workers compile side by side
+
+
+@functools.cache
+def _check(arm_json: str, trunk_json: str, data: Path, data_sha256: str, precision: str, compiled: bool) -> None:
+    """See `vectorizable.check`; once per process, however often a study plans."""
+    loaded = tasks.load(data)
+    arm = params.Arm.model_validate_json(arm_json)
+    make = network_maker(arm, params.Trunk.model_validate_json(trunk_json), loaded)
+    vectorizable.check(arm.network, make, loaded.validation, compiled=compiled, precision=precision)
 
 
 def _bytes_per_run(train: params.Train, arm: str, data: tasks.Data) -> int | None:

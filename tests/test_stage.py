@@ -75,6 +75,12 @@ def test_a_killed_training_goes_on_where_it_was(write_study: Callable[..., Path]
         ({}, "data/prepared/train.parquet", "train", "train.parquet: its contents are not those"),
         ({}, None, "compare", "runs.parquet: no such file; run the stage that writes it"),
         ({}, None, "tune", "stage: found 'tune'; allowed: prepare, train"),
+        (
+            {"train.candidate": {"network": "tests.users:FunctionalDropout", "settings": {}}},
+            None,
+            "train",
+            "`return F.dropout(x, self.rate, self.training)`: draws random numbers that all runs would share",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
