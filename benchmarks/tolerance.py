@@ -2,7 +2,8 @@
 
 Trains the same pairs of a study several times, each time at another precision and width, and compares every variant
 with a reference: the first variant, and the study's committed results/runs.parquet if it has these pairs. Chaos
-amplifies rounding, so after thousands of steps two trainings from the same seeds may differ visibly; a verdict must not.
+amplifies rounding, so after thousands of steps two trainings from the same seeds may differ visibly; a verdict must
+not.
 """
 
 import argparse

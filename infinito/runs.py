@@ -37,6 +37,9 @@ class Run:
         return {"init": self.init_seed, "data": self.data_seed, "noise": self.noise_seed, "rep": self.rep}
 
 
+STACK_FILES = ("items.parquet", "initial.safetensors", "final.safetensors", "trace.safetensors")
+
+
 def _plain_ids(table: pa.Table) -> pa.Table:
     """Run ids as strings: as dictionaries their type would depend on how many runs a stack has."""
     at = table.schema.get_field_index("run_id")
@@ -44,16 +47,26 @@ def _plain_ids(table: pa.Table) -> pa.Table:
 
 
 def collect(folders: Sequence[Path], out: Path) -> None:
-    """Join finished stacks into one run table: runs, curves and items as Parquet, weights and records per stack."""
+    """Join finished stacks into one run table: runs and curves as Parquet; items, weights and records per stack.
+
+    What is large stays in the folder of its stack, so that no step holds more than one of them: the losses of all test
+    examples of a million runs are terabytes.
+    """
     with replacing(out) as temporary:
         (temporary / "stacks").mkdir(parents=True)
-        for table in ("runs", "curves", "items"):
+        for table in ("runs", "curves"):
             parts = [read_table(folder / f"{table}.parquet") for folder in folders]
             write_table(temporary / f"{table}.parquet", pa.concat_tables([_plain_ids(part) for part in parts]))
         for folder in folders:
             target = temporary / "stacks" / folder.name
             target.mkdir()
-            for name in ("initial.safetensors", "final.safetensors", "trace.safetensors", "stack.json"):
+            for name in (
+                "items.parquet",
+                "initial.safetensors",
+                "final.safetensors",
+                "trace.safetensors",
+                "stack.json",
+            ):
                 shutil.copyfile(folder / name, target / name)
 
 
@@ -109,11 +122,16 @@ class RunTable:
 
     def items(self, run_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Test loss per example: nats [R, N] in the order of `run_ids`, and scored tokens [N]."""
-        table = read_table(self.folder / "items.parquet").to_pandas()
-        table["run_id"] = table["run_id"].astype(str)
-        wide = table[table["run_id"].isin(run_ids)].pivot(index="run_id", columns="item", values="nats")
-        tokens = table[table["run_id"] == run_ids[0]].sort_values("item")["tokens"].to_numpy()
-        return wide.loc[list(run_ids)].to_numpy(float), tokens
+        where = self.table[self.table["run_id"].isin(run_ids)]
+        rows: dict[str, np.ndarray] = {}
+        for stack, runs in where.groupby("stack_id"):
+            table = read_table(self.folder / "stacks" / str(stack) / "items.parquet").to_pandas()
+            for run_id, items in table.groupby(table["run_id"].astype(str)):
+                if run_id in set(runs["run_id"]):
+                    items = items.sort_values("item")
+                    rows[str(run_id)] = items["nats"].to_numpy(float)
+                    tokens = items["tokens"].to_numpy()
+        return np.stack([rows[run_id] for run_id in run_ids]), tokens
 
     def weights(self, runs: pd.DataFrame, which: str = "final") -> dict[str, Tensor]:
         """Stacked weights of some runs, in their order: `which` is initial or final."""

@@ -144,12 +144,14 @@ def test_runs_of_an_earlier_protocol_do_not_count_as_registered(finished_study: 
 
 def test_diverged_runs_are_counted_and_stop_nothing(finished_study: Path) -> None:
     file = finished_study / "models/runs/runs.parquet"
-    table, items = read_table(file).to_pandas(), read_table(file.with_name("items.parquet")).to_pandas()
-    lost = table[(table["design"] == "pairs") & (table["arm"] == "candidate")]["run_id"].iloc[3]
+    table = read_table(file).to_pandas()
+    lost, stack = table[(table["design"] == "pairs") & (table["arm"] == "candidate")].iloc[3][["run_id", "stack_id"]]
+    of_stack = file.parent / "stacks" / stack / "items.parquet"
+    items = read_table(of_stack).to_pandas()
     table.loc[table["run_id"] == lost, ["diverged", "test_loss", "val_loss"]] = [True, 2.5, 2.5]
     items.loc[items["run_id"] == lost, "nats"] = np.nan
     write_table(file, table)
-    write_table(file.with_name("items.parquet"), items)
+    write_table(of_stack, items)
     study = load_study(finished_study)
     for name in ("compare", "attribute", "ensemble", "report"):
         STAGES[name](study, in_process)
