@@ -12,10 +12,10 @@ import contextlib
 import functools
 import json
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
@@ -61,17 +61,28 @@ def maker(network: str, data: tasks.Data) -> Callable[[], nn.Module]:
     return functools.partial(build, network, width=64, layers=2, heads=4, dropout=0.1, **shape)
 
 
+@dataclass(frozen=True)
+class Stack:
+    """What a process trains."""
+
+    network: str
+    folder: Path  # of the data
+    seeds: tuple[int, ...]
+    steps: int
+    precision: str
+
+
 @functools.cache
-def program(network: str, folder: Path) -> tuple[engine.Program, tasks.Data]:
+def program(network: str, folder: Path, precision: str) -> tuple[engine.Program, tasks.Data]:
     data = tasks.load(folder)
-    return engine.Program(maker(network, data)), data
+    return engine.Program(maker(network, data), precision=precision), data
 
 
 class Compiled(Exception):
     """Enough steps for a warm-up."""
 
 
-def warm(job: tuple[str, Path, list[int], int]) -> None:
+def warm(job: Stack) -> None:
     """Compile what a stack needs in this process: its own first ten steps, since the number of steps shapes tensors."""
 
     def stop(_: int) -> None:
@@ -81,37 +92,38 @@ def warm(job: tuple[str, Path, list[int], int]) -> None:
         train(job, stop)
 
 
-def stack(job: tuple[str, Path, list[int], int]) -> None:
+def stack(job: Stack) -> None:
     """Train one stack in this process."""
     train(job, lambda _: None)
 
 
-def train(job: tuple[str, Path, list[int], int], progress: Callable[[int], None]) -> None:
+def train(job: Stack, progress: Callable[[int], None]) -> None:
     torch.set_num_threads(1)
-    network, folder, seeds, steps = job
-    prepared, data = program(network, folder)
-    engine.train(prepared, data, settings(steps), seeds, seeds, seeds, progress=progress)
+    prepared, data = program(job.network, job.folder, job.precision)
+    engine.train(prepared, data, settings(job.steps), job.seeds, job.seeds, job.seeds, progress=progress)
 
 
-def measure_engine(folder: Path, runs: int, steps: int, width: int, workers: int) -> tuple[float, float]:
+def measure_engine(
+    folder: Path, runs: int, steps: int, width: int, workers: int, precision: str
+) -> tuple[float, float]:
     """Model-steps per second over all processes, and the seconds before them (starting, compiling)."""
+
+    def stack_of(network: str, start: int) -> Stack:
+        return Stack(network, folder, tuple(range(start, start + width)), steps, precision)
+
     began = time.time()
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        _compile(pool, [(network, folder, list(range(width)), steps) for network in NETWORKS for _ in range(workers)])
+        _compile(pool, [stack_of(network, 0) for network in NETWORKS for _ in range(workers)])
         ready = time.time()
         per_arm = runs // 2
         # as in a study a short stack is filled up, so that nothing is compiled again; what fills it is not counted
-        jobs = [
-            (network, folder, list(range(start, start + width)), steps)
-            for start in range(0, per_arm, width)
-            for network in NETWORKS
-        ]
+        jobs = [stack_of(network, start) for start in range(0, per_arm, width) for network in NETWORKS]
         pool.map(stack, jobs, chunksize=1)
         seconds = time.time() - ready
     return 2 * per_arm * steps / seconds, ready - began
 
 
-def _compile(pool: Pool, jobs: list[tuple[str, Path, list[int], int]]) -> None:
+def _compile(pool: Pool, jobs: list[Stack]) -> None:
     """Let every worker compile both programs; a worker may take two jobs of one kind, so they are handed out thrice."""
     for _ in range(3):
         pool.map(warm, jobs, chunksize=1)
@@ -144,6 +156,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20, help="models to train, half of them of each arm (20)")
     parser.add_argument("--steps", type=int, default=300, help="steps of each (300)")
     parser.add_argument("--stack", type=int, default=5, help="runs trained together in one process (5)")
+    precisions = ("float32", "bfloat16")
+    parser.add_argument("--precision", choices=precisions, default="float32", help="of the engine's products (float32)")
     parser.add_argument("--reference-steps", type=int, default=300, help="steps of the plain loop (300)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     arguments = parser.parse_args()
@@ -156,7 +170,9 @@ def main() -> None:
         torch.set_num_threads(workers)
         plain = measure_reference(folder, arguments.reference_steps, keyed_noise=False)
         keyed = measure_reference(folder, arguments.reference_steps, keyed_noise=True)
-        rate, before = measure_engine(folder, arguments.runs, arguments.steps, arguments.stack, workers)
+        rate, before = measure_engine(
+            folder, arguments.runs, arguments.steps, arguments.stack, workers, arguments.precision
+        )
     reference = max(plain, keyed)
     result = {
         "model_steps_per_second": rate,
@@ -168,6 +184,7 @@ def main() -> None:
         "runs": arguments.runs // 2 * 2,
         "steps": arguments.steps,
         "stack": arguments.stack,
+        "precision": arguments.precision,
         "processes": workers,
         "torch": torch.__version__,
         "compiled": engine.compiler() is not None,
@@ -182,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
