@@ -43,5 +43,5 @@ def test_stacks_on_a_gpu_are_even_and_fit(monkeypatch: pytest.MonkeyPatch) -> No
     fit = int(memory.SHARE * 80 / memory.MARGIN)
     assert memory.width(fit, 10**9, "cuda") == fit
     assert memory.width(fit + 1, 10**9, "cuda") == -(-(fit + 1) // 2)
-    with pytest.raises(ValueError, match="one run takes about 111.8 GiB, the device has 74.5"):
+    with pytest.raises(ValueError, match="one run takes about 116.4 GiB, the device has 74.5"):
         memory.width(1, 10**11, "cuda")
