@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from infinito import golden, preregistration
+from infinito.attribute import attribute
 from infinito.compare import compare
 from infinito.pairing import paired_runs
 from infinito.params import load_study
@@ -12,7 +13,7 @@ from infinito.published import judge
 from infinito.storage import canonical, read_json, sha256
 from tests.conftest import ROOT
 
-REPORT = ROOT / "studies" / "report"
+REPORT, GRID = ROOT / "studies" / "report", ROOT / "studies" / "grid32"
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,19 @@ def test_the_golden_decisions_follow_from_the_run_table(table: pd.DataFrame) -> 
         alpha=protocol["alpha"],
     )
     assert [decision["sentence"] for decision in found] == [decision["sentence"] for decision in result["decisions"]]
+
+
+def test_the_variance_of_the_grid_follows_from_the_run_table() -> None:
+    runs, result = pd.read_parquet(GRID / "results" / "runs.parquet"), read_json(GRID / "results" / "attribute.json")
+    assert len(runs) == 2048 and not runs["diverged"].any()
+    losses = {
+        arm: table.pivot(index="init_seed", columns="data_seed", values="test_loss").to_numpy()
+        for arm, table in runs.groupby("arm")
+    }
+    losses["difference"] = losses["baseline"] - losses["candidate"]
+    for name, cells in losses.items():
+        found = attribute(cells)
+        assert cells.shape == (32, 32) and found["sentence"] == result[name]["sentence"]
+        for part, component in found["components"].items():
+            assert component == pytest.approx(result[name]["components"][part])
+    assert found["crossed"]["value"] == pytest.approx(0.00092, abs=1e-5)
