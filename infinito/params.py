@@ -3,6 +3,7 @@
 A missing key, an unknown key, a wrong type or a value out of range is one clear error that names the file and the key.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,23 +220,35 @@ class Study:
         return self.folder / ".infinito" / "scratch"
 
 
+UNION = re.compile(r"constrained-int$|list\[|literal\[")
+
+
 def _explain(file: Path, error: ValidationError) -> str:
     """All problems of a params.yaml in one line; pydantic's wording, with our key names and what was found."""
-    problems = []
+    problems: dict[tuple[str, str], str] = {}  # of a key and what was found there
     for e in error.errors():
-        # the name of a union's member is no key of the file
-        key = ".".join(str(part) for i, part in enumerate(e["loc"]) if not (e["loc"][0] == "prepare" and i == 1))
+        # the name of a union's member (the second part of prepare, list[int], literal['auto']) is no key of the file
+        parts = [str(part) for i, part in enumerate(e["loc"]) if not (e["loc"][0] == "prepare" and i == 1)]
+        key = ".".join(part for part in parts if not UNION.match(part))
         if e["type"] == "extra_forbidden":
-            problems.append(f"{key}: unknown key")
+            problems[key, ""] = f"{key}: unknown key"
         elif e["type"] == "missing":
-            problems.append(f"{key}: missing key")
+            problems[key, ""] = f"{key}: missing key"
         else:
             found = e.get("input")
             hint = ""
             if isinstance(found, str) and e["type"].startswith(("float", "int")):
                 hint = " (text; YAML wants a dot in 1.0e-3)" if "e" in found.lower() else " (text)"
-            problems.append(f"{key}: {e['msg'][0].lower()}{e['msg'][1:]}, found {found!r}{hint}")
-    return f"{file}: " + "; ".join(problems)
+            message = f"{e['msg'][0].lower()}{e['msg'][1:]}"
+            what = f", found {found!r}{hint}"
+            before = problems.get((key, repr(found)))
+            if before:  # another member of a union
+                before, _, what = before.rpartition(", found ")
+                message = f"{before} or {message.removeprefix('input should be ')}"
+                problems[key, repr(found)] = f"{message}, found {what}"
+            else:
+                problems[key, repr(found)] = f"{key}: {message}{what}"
+    return f"{file}: " + "; ".join(problems.values())
 
 
 def load_study(folder: Path) -> Study:
