@@ -167,8 +167,9 @@ def test_what_passes_is_trained_as_by_the_plain_loop(
 
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
-def test_the_built_in_networks_pass(name: str, data: tasks.Data) -> None:
+def test_the_built_in_networks_pass(name: str, data: tasks.Data, caplog: pytest.LogCaptureFixture) -> None:
     vectorizable.check(name, maker(name, data), data.validation)
+    assert not [said for said in caplog.records if said.name == vectorizable.__name__]  # no warning either
 
 
 @pytest.mark.parametrize("name, line, problem, advice", REFUSED)
@@ -226,7 +227,10 @@ def test_one_process_compiles_any_number_of_programs(data: tasks.Data, monkeypat
     monkeypatch.setattr("torch._dynamo.config.recompile_limit", 1)
     one = dataclasses.replace(SETTINGS, steps=1)
     for name in ("ModuleDropout", "LayerNorm"):
-        engine.train(engine.Program(maker(f"tests.users:{name}", data)), data, one, [1], [1], [1])
+        program = engine.Program(maker(f"tests.users:{name}", data))
+        trained = engine.train(program, data, one, [1], [1], [1])
+        assert trained.compiled and not trained.diverged.any(), name
+        assert any(not torch.equal(trained.initial[key], trained.final[key]) for key in trained.initial), name
 
 
 def test_a_study_is_refused_before_any_worker_starts(write_study: Callable[..., Path]) -> None:
