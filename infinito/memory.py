@@ -10,6 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from infinito.embedding import compared
 from infinito.engine import Objective
+from infinito.engine.training import BEAT
 from infinito.noise import keyed
 
 ROWS = 4  # weights, two moments, gradient
@@ -21,7 +22,12 @@ MOST = 1024  # an H100 is full long before (benchmarks/results/gpu.json)
 
 
 def bytes_per_run(
-    make: Callable[[], nn.Module], steps: int, batch: int, length: int, precision: str = "float32"
+    make: Callable[[], nn.Module],
+    steps: int,
+    batch: int,
+    length: int,
+    precision: str = "float32",
+    device: str = "cpu",
 ) -> int:
     """Bytes that a run adds to a stack: its rows, what its forward pass keeps for the backward pass, its schedule.
 
@@ -29,7 +35,7 @@ def bytes_per_run(
 
     Args:
         make: makes the network.
-        steps, batch, length, precision: as it will be trained.
+        steps, batch, length, precision, device: as it will be trained; a GPU keeps less (`infinito.fused`).
     """
     kept: dict[int, int] = {}
     alive = []  # so that no address is used twice
@@ -40,18 +46,19 @@ def bytes_per_run(
         kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    with FakeTensorMode():
+    with FakeTensorMode(), torch.device(device):
         network = compared(keyed(make())).train()
         own = {x.untyped_storage()._cdata for x in (*network.parameters(), *network.buffers())}
         ids = torch.zeros(batch, length, dtype=torch.int64)
         with (
             saved_tensors_hooks(keep, lambda tensor: tensor),
-            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
+            torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"),
         ):
             Objective(network, [])(ids, ids)
         rows = ROWS * sum(p.numel() * p.element_size() for p in network.parameters())
     activations = sum(size for storage, size in kept.items() if storage not in own)
-    return rows + activations + steps * (batch + 1) * 8  # order of the data, keys of the noise
+    ready = 2 * BEAT * batch * length * 8 if device == "cuda" else 0  # inputs and targets of the next steps
+    return rows + activations + ready + steps * (batch + 1) * 8  # order of the data, keys of the noise
 
 
 def width(runs: int, per_run: int, device: str) -> int:

@@ -20,15 +20,25 @@ def _signed(word: int) -> int:
     return (word + 2**31) % 2**32 - 2**31
 
 
+FIRST, SECOND = 0x7FEB352D, _signed(0x846CA68B)  # the multipliers of the two rounds
+
+
+def _words(key: Tensor, site: int) -> tuple[Tensor, Tensor]:
+    """Where the counter starts, and what enters between the two rounds; int32 [] each.
+
+    The site changes both, so that streams whose counters overlap still differ. It enters by xor: compiled code was seen
+    to round large constants of an addition to 24 bits.
+    """
+    return key[0] ^ _signed(site * 0x1E3779B1), key[1] ^ _signed(site * 0x3C6EF372)
+
+
 def _bits(key: Tensor, site: int, shape: torch.Size) -> Tensor:
     """As `bits`, but only the upper 16 bits are well mixed: enough to toss a coin."""
-    # The first word chooses where the counter starts, the second enters between the two rounds, and the site changes
-    # both, so that streams whose counters overlap still differ. It enters by xor: compiled code was seen to round large
-    # constants of an addition to 24 bits. torch has no logical shift for int32: the mask drops the copies of the sign.
-    start = key[0] ^ _signed(site * 0x1E3779B1)
+    start, between = _words(key, site)
     x = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device).view(shape)
-    x = (x + start) * 0x7FEB352D
-    return (x ^ ((x >> 15) & 0x1FFFF) ^ (key[1] ^ _signed(site * 0x3C6EF372))) * _signed(0x846CA68B)
+    x = (x + start) * FIRST
+    # torch has no logical shift for int32: the mask drops the copies of the sign
+    return (x ^ ((x >> 15) & 0x1FFFF) ^ between) * SECOND
 
 
 def bits(key: Tensor, site: int, shape: torch.Size) -> Tensor:
@@ -93,12 +103,23 @@ class KeyedDropout(nn.Module):
         self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
         self.register_buffer("rate", torch.tensor(rate), persistent=False)
 
+    def lowest_kept(self) -> Tensor:
+        """An element whose bits are below is dropped; int32 []."""
+        return (self.rate.double() * 2.0**32 - 2.0**31).to(torch.int32)
+
+    def scale(self) -> Tensor:
+        """By which what is kept is multiplied; float32 []."""
+        return 1.0 / (1.0 - self.rate)
+
+    def coin(self) -> Tensor:
+        """All that a kernel needs for tossing the same coins: the two words of the hash, `lowest_kept`; int32 [3]."""
+        return torch.stack([*_words(self.key, self.site), self.lowest_kept()])
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        lowest_kept = (self.rate.double() * 2.0**32 - 2.0**31).to(torch.int32)
-        keep = _bits(self.key, self.site, x.shape) >= lowest_kept
-        return torch.where(keep, x * (1.0 / (1.0 - self.rate)).to(x.dtype), 0.0)
+        keep = _bits(self.key, self.site, x.shape) >= self.lowest_kept()
+        return torch.where(keep, x * self.scale().to(x.dtype), 0.0)
 
 
 def keyed(network: nn.Module) -> nn.Module:

@@ -39,8 +39,8 @@ def device_class(device: str) -> str:
 def code_sha256(network: str) -> str:
     """Hash of the code that a run's numbers depend on, a user's own network included."""
     here = Path(__file__).parent
-    files = [here / name for name in ("embedding.py", "engine.py", "noise.py", "replay.py", "seeds.py", "trace.py")]
-    files += sorted((here / "networks").glob("*.py")) + sorted((here / "tasks").glob("*.py"))
+    files = [here / f"{name}.py" for name in ("embedding", "noise", "replay", "seeds", "trace")]
+    files += [file for name in ("engine", "fused", "networks", "tasks") for file in sorted((here / name).glob("*.py"))]
     if ":" in network:
         source = inspect.getsourcefile(networks.resolve(network))
         files += [Path(source)] if source else []

@@ -189,7 +189,7 @@ def plan(
         if ":" in train.arms[arm].network:  # of those of infinito the tests know that they can be stacked
             settings = train.arms[arm].model_dump_json(), train.trunk.model_dump_json()
             _check(*settings, study.data.resolve(), data.sha256, train.precision, compiled)
-        predicted = _bytes_per_run(train, arm, data)
+        predicted = _bytes_per_run(train, arm, data, this_device())
         width = train.stack
         if width == "auto":  # one for all designs of an arm: every width is compiled
             longest = max(len(some) for (_, other), some in groups.items() if other == arm)
@@ -227,11 +227,11 @@ def _check(arm_json: str, trunk_json: str, data: Path, data_sha256: str, precisi
     vectorizable.check(arm.network, make, loaded.validation, compiled=compiled, precision=precision)
 
 
-def _bytes_per_run(train: params.Train, arm: str, data: tasks.Data) -> int | None:
+def _bytes_per_run(train: params.Train, arm: str, data: tasks.Data, device: str) -> int | None:
     """See `memory.bytes_per_run`; None for a network that can't run on tensors without contents."""
     make = network_maker(train.arms[arm], train.trunk, data)
     try:
-        return memory.bytes_per_run(make, train.steps, train.batch, data.length, train.precision)
+        return memory.bytes_per_run(make, train.steps, train.batch, data.length, train.precision, device)
     except Exception as error:  # a user's network may raise anything
         reason = " ".join(str(error).split())[:200]
         logger.warning("network %r: memory not predicted: %s", train.arms[arm].network, reason)

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from infinito.diagnosis import OWN_NOISE, PAGE, SHARED_NOISE, diagnosis
 from infinito.engine import Evaluation, Program
+from infinito.engine.evaluation import evaluate
+from infinito.engine.schedule import Block, Rates
 from infinito.noise import KeyedDropout, KeyedGaussianNoise
 from infinito.seeds import noise_keys
 from infinito.tasks import Split
@@ -60,15 +62,14 @@ def check(
     def step(runs: int, function: Callable[..., Any]) -> tuple[Tensor, Tensor]:
         """Losses [runs] and new weights [runs, P]; a network may change its state in place, so it gets a copy."""
         rate = torch.full((runs,), 1e-3)
-        batch = (x.expand(runs, *x.shape).contiguous() for x in (few.inputs, few.targets))
+        inputs, targets = (x.expand(1, runs, *x.shape).contiguous() for x in (few.inputs, few.targets))
+        block = Block(inputs, targets, keys[None, :runs], torch.ones(1), torch.tensor([[0.1, 1e-3]]))
         zeros, copy = torch.zeros_like(weights[:runs]), {n: v[:runs].clone() for n, v in state.items()}
-        result = function(
-            weights[:runs], zeros, zeros, copy, keys[:runs], None, *batch, rate, rate, rate, torch.tensor([0.1, 1e-3])
-        )
+        result = function(weights[:runs], zeros, zeros, copy, block, Rates(rate, rate, rate, None))
         return result[0], result[2]
 
     def whole() -> tuple[tuple[Tensor, Tensor], Evaluation]:
-        return step(2, program.step), program.evaluate(weights, {n: v.clone() for n, v in state.items()}, few)
+        return step(2, program.step), evaluate(program, weights, {n: v.clone() for n, v in state.items()}, few)
 
     with _generators() as touched, _slow(name):
         try:

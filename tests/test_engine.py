@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from infinito import embedding, engine, params, snapshot, tasks, trace
+from infinito.fused.cross_entropy import token_nats
 from infinito.networks import build
 from infinito.storage import write_weights
 from tests.reference import train_one
@@ -299,9 +300,9 @@ def test_learning_rate() -> None:
 
 def test_token_nats_by_hand() -> None:
     logits = torch.tensor([[[0.0, 0.0], [np.log(3.0), 0.0]]], dtype=torch.float32)
-    nats = engine.token_nats(logits, torch.tensor([[1, 0]]))
+    nats = token_nats(logits, torch.tensor([[1, 0]]))
     torch.testing.assert_close(nats, torch.tensor([[np.log(2.0), np.log(4 / 3)]], dtype=torch.float32))
-    assert engine.token_nats(logits, torch.tensor([[tasks.IGNORE, 0]]))[0, 0] == 0
+    assert token_nats(logits, torch.tensor([[tasks.IGNORE, 0]]))[0, 0] == 0
 
 
 def test_predict_gives_what_evaluate_scored(data: tasks.Data) -> None:
@@ -339,7 +340,7 @@ def test_a_dropout_rate_needs_a_network_with_dropout(data: tasks.Data) -> None:
 def test_without_a_compiler_it_says_so_and_trains(
     data: tasks.Data, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engine, "compiler", lambda: None)
+    monkeypatch.setattr(engine.program, "compiler", lambda: None)
     program = engine.Program(maker("transformer", data))
     assert not program.compiled and caplog.text.count("no C++ compiler found") == 1
     assert not engine.train(program, data, SETTINGS, [1], [1], [1]).diverged.any()

@@ -68,6 +68,18 @@ class ImprovedIITMetrics(nn.Module):
         }
 
 
+def largest(score: Tensor, k: int) -> Tensor:
+    """Places of the k largest numbers of every row: [.., M] -> int64 [.., k]."""
+    if not score.is_cuda:
+        return torch.topk(score, k, dim=-1).indices
+    # one after the other: on a GPU torch.topk takes as long as the attention of a layer
+    place, found = torch.arange(score.shape[-1], device=score.device), []
+    for _ in range(k):
+        found.append(score.argmax(-1, keepdim=True))
+        score = score.masked_fill(place == found[-1], -torch.inf)
+    return torch.cat(found, -1)
+
+
 class LearnablePhiWeights(nn.Module):
     """Softmax weights of the four components; they start at .3, .3, .2, .2."""
 
@@ -148,8 +160,7 @@ class IITGuidedMemory(nn.Module):
             pooled = h.mean(1, keepdim=True)
         query = self.query_proj(pooled)
         score = 0.7 * (query @ self.memory_keys.T) / math.sqrt(h.shape[-1]) + 0.3 * self.phi_scores
-        best = torch.topk(score, min(self.read_slots, self.slots), dim=-1).indices
-        return self.memory_values[best].mean(-2)
+        return self.memory_values[largest(score, min(self.read_slots, self.slots))].mean(-2)
 
 
 class InfinitoV52(Transformer):
@@ -196,12 +207,13 @@ class InfinitoV52(Transformer):
         self.memory_gate = nn.Parameter(torch.tensor(-5.0)) if gate else None
         self.memory_norm = nn.LayerNorm(width) if gate else None
 
-    def trunk(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def explored(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """input_ids: integer [B, T] -> (h [B, T, D], attention weights averaged over layers [B, H, T, T])."""
         h = self.embed(input_ids)
         total: Tensor | float = 0.0
         for i in range(len(self.attention_layers)):
-            h, weights = self.layer(h, i)
+            h, weights = self.layer(h, i, keep_weights=True)
+            assert weights is not None
             h = self.explorer(h, i)
             total = total + weights
         assert isinstance(total, Tensor)
@@ -227,21 +239,27 @@ class InfinitoV52(Transformer):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """input_ids: integer [B, T] -> logits [B, T, V]."""
-        return self.forward_with_penalty(input_ids)[0]
+        h, _ = self.remembered(input_ids)
+        return self.logits(h)
 
-    def forward_with_penalty(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """input_ids: integer [B, T] -> (logits [B, T, V], lambda_phi x delta-phi objective, a scalar)."""
-        h, weights = self.trunk(input_ids)
+    def nats_with_penalty(self, input_ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """input_ids, targets: integer [B, T] -> (nats of every token [B, T], lambda_phi x delta-phi objective)."""
+        h, penalty = self.remembered(input_ids)
+        return self.nats(h, targets), penalty
+
+    def remembered(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """input_ids: integer [B, T] -> (h after the memory [B, T, D], lambda_phi x delta-phi objective, a scalar)."""
+        h, weights = self.explored(input_ids)
         measured = self.measure(h, weights)
-        logits = self.logits(self.remember(h, measured["phi"]))
+        h = self.remember(h, measured["phi"])
         if self.lambda_phi == 0:
-            return logits, logits.new_zeros(())
+            return h, h.new_zeros(())
         fixed = sum(w * measured[name] for w, name in zip(FIXED_WEIGHTS.values(), COMPONENTS, strict=True))
         phi_fixed = torch.as_tensor(3 * fixed).clamp(0, LARGEST_PHI)
         objective = ((measured["phi"] - TARGET_PHI) ** 2).mean() + F.relu(phi_fixed - measured["phi"]).mean()
-        return logits, self.lambda_phi * objective
+        return h, self.lambda_phi * objective
 
     @torch.no_grad()
     def integration(self, input_ids: Tensor) -> dict[str, Tensor]:
         """temporal_coherence, integration_strength, complexity, attention_diversity, phi of an input, each [B]."""
-        return self.measure(*self.trunk(input_ids))
+        return self.measure(*self.explored(input_ids))

@@ -3,13 +3,15 @@
 Shapes: B batch, T length, D width, H heads, V vocabulary.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LARGE, ROUND = 4096, 64  # a vocabulary above LARGE is filled up to a multiple of ROUND
+from infinito.fused import operator
+from infinito.fused.attention import attend
+from infinito.fused.cross_entropy import fused_token_nats, token_nats
+
+LARGE = 4096  # words of a vocabulary, above which the logits are by far the largest tensor
 
 
 class Attention(nn.Module):
@@ -25,18 +27,11 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """h: [B, T, D] -> (mixed [B, T, D], weights [B, H, T, T], before dropout)."""
-        B, T, D = h.shape
+    def forward(self, h: Tensor, keep_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """h: [B, T, D] -> (mixed [B, T, D], weights before dropout [B, H, T, T], or None if they are not wanted)."""
         three = (self.q_proj, self.k_proj, self.v_proj)  # as one product, which takes little more time than one of them
         weight, bias = torch.cat([p.weight for p in three]), torch.cat([p.bias for p in three])
-        q, k, v = F.linear(h, weight, bias).view(B, T, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        scores = q @ k.transpose(-2, -1) / math.sqrt(D // self.heads)
-        if self.causal:
-            position = torch.arange(T, device=h.device)
-            scores = scores.masked_fill(position[None, :] > position[:, None], -torch.inf)
-        weights = torch.softmax(scores, dim=-1)
-        mixed = (self.dropout(weights) @ v).transpose(1, 2).reshape(B, T, D)
+        mixed, weights = attend(F.linear(h, weight, bias), self.heads, self.causal, self.dropout, keep_weights)
         return self.out_proj(mixed), weights
 
 
@@ -78,27 +73,45 @@ class Transformer(nn.Module):
         T = input_ids.shape[1]
         return self.dropout(self.token_embedding(input_ids) + self.position_embedding[:, :T])
 
-    def layer(self, h: Tensor, i: int) -> tuple[Tensor, Tensor]:
-        """One post-norm layer: h [B, T, D] -> (h [B, T, D], attention weights [B, H, T, T])."""
-        mixed, weights = self.attention_layers[i](h)
+    def layer(self, h: Tensor, i: int, keep_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """One post-norm layer: h [B, T, D] -> (h [B, T, D], attention weights [B, H, T, T] or None)."""
+        mixed, weights = self.attention_layers[i](h, keep_weights)
         h = self.layer_norms_1[i](h + mixed)
         return self.layer_norms_2[i](h + self.ff_layers[i](h)), weights
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """input_ids: integer [B, T] -> logits [B, T, V]."""
+    def trunk(self, input_ids: Tensor) -> Tensor:
+        """input_ids: integer [B, T] -> [B, T, D]."""
         h = self.embed(input_ids)
         for i in range(len(self.attention_layers)):
             h, _ = self.layer(h, i)
-        return self.logits(h)
+        return h
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """input_ids: integer [B, T] -> logits [B, T, V]."""
+        return self.logits(self.trunk(input_ids))
+
+    def nats_with_penalty(self, input_ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """input_ids, targets: integer [B, T] -> (cross-entropy of every token in nats [B, T], 0)."""
+        nats = self.nats(self.trunk(input_ids), targets)
+        return nats, nats.new_zeros(())
+
+    def products(self, h: Tensor) -> Tensor:
+        """h: [B, T, D] -> logits without the bias, [B, T, W]: on a GPU the vocabulary is filled up.
+
+        The product takes four times as long for GPT-2's 50,257 words as for 50,304 (benchmarks/results/lm_h100.json).
+        """
+        V = self.output_projection.out_features
+        extra = -V % (64 if V > LARGE else 16) if h.is_cuda else 0
+        return F.linear(h, F.pad(self.output_projection.weight, (0, 0, 0, extra)))
 
     def logits(self, h: Tensor) -> Tensor:
-        """h: [B, T, D] -> logits [B, T, V].
+        """h: [B, T, D] -> logits [B, T, V]."""
+        head = self.output_projection
+        return self.products(h)[..., : head.out_features] + head.bias if h.is_cuda else head(h)
 
-        A large vocabulary is filled up for the product, which on a GPU takes four times as long for GPT-2's 50,257
-        words as for 50,304 (benchmarks/results/lm_h100.json).
-        """
-        head, vocabulary = self.output_projection, self.output_projection.out_features
-        extra = -vocabulary % ROUND if vocabulary > LARGE else 0
-        if extra == 0:
-            return head(h)
-        return F.linear(h, F.pad(head.weight, (0, 0, 0, extra)), F.pad(head.bias, (0, extra)))[..., :vocabulary]
+    def nats(self, h: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of every token: h [B, T, D], targets [B, T] -> [B, T]."""
+        head = self.output_projection
+        if h.is_cuda and operator.HAS_TRITON and head.out_features > LARGE:
+            return fused_token_nats(self.products(h), head.bias, targets)
+        return token_nats(self.logits(h), targets)

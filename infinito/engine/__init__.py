@@ -1,0 +1,30 @@
+"""Trains a stack of runs at once: axis 0 of every tensor, S, is the run. The only package that says vmap.
+
+Every run keeps its own weights, batches, noise, clipping and hyperparameters, so a run's weights do not depend on its
+lane or its neighbours, and a run that diverges leaves the others untouched. All parameters of a run lie in one flat
+row [P]: the optimiser is then a single elementwise pass, whatever the network.
+
+Equal seeds give equal bits on the same class of device, with the same versions and the same S: every sum is taken in
+an order that does not depend on timing, on a GPU too.
+
+Shapes: S runs, P parameters of one run, B batch, T length, V vocabulary, N evaluation examples.
+"""
+
+from infinito.engine.compiling import compiler
+from infinito.engine.evaluation import Evaluation, predict
+from infinito.engine.objective import Objective
+from infinito.engine.program import Program
+from infinito.engine.schedule import Settings, learning_rate
+from infinito.engine.training import Trained, train
+
+__all__ = [
+    "Evaluation",
+    "Objective",
+    "Program",
+    "Settings",
+    "Trained",
+    "compiler",
+    "learning_rate",
+    "predict",
+    "train",
+]

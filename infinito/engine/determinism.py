@@ -1,0 +1,40 @@
+"""What torch is told so that every sum has a fixed order and every operation can be stacked."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+@functools.cache
+def attention_by_products() -> None:
+    """Let torch's attention layers, in this process, be made of matrix products and softmax, which can be stacked.
+
+    Its fused kernels can't: they would run for one run after the other.
+    """
+    for fused in ("flash", "mem_efficient", "cudnn"):
+        getattr(torch.backends.cuda, f"enable_{fused}_sdp")(False)  # on a CPU too
+    torch.backends.mha.set_fastpath_enabled(False)
+
+
+@contextlib.contextmanager
+def fixed_order(device: torch.device, precision: str) -> Iterator[None]:
+    """Within this context torch takes algorithms that add in a fixed order, and compiles such ones.
+
+    Compiled code for CPUs adds with atomics, too, and then depends on the threads. One thread at a time.
+    """
+    if device.type == "cuda":  # cuBLAS reads it when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    memory: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # it only finds bugs, and takes kernels to do so
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        memory.fill_uninitialized_memory = before[1]
