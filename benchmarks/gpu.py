@@ -4,9 +4,10 @@ Every measurement is a process of its own. Some compile at the same time, but on
 network is the original report's (benchmarks/engine.py). The language model has 6 layers, width 512, 8 heads, length
 256, vocabulary 50,257 (71.6M parameters), batch 16; for it `--text` names prepared data (`infinito.tasks`).
 
-Measured are milliseconds a step after the warm-up, model-steps or tokens per second, the seconds before (compiling,
-mostly), memory predicted and taken, and a hash of the digests of all weights after every step, by which equal bits are
-found: in another process, in other lanes beside other runs, after an interruption.
+Measured are milliseconds a step after the warm-up (the fastest 20 steps in a row: other processes compile, and try out
+kernels, meanwhile), model-steps or tokens per second, the seconds before (compiling, mostly), memory predicted and
+taken, and a hash of the digests of all weights after every step, by which equal bits are found: in another process, in
+other lanes beside other runs, after an interruption. `unfused` is without the kernels of `infinito.fused`.
 """
 
 import argparse
@@ -28,9 +29,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.engine import DYCK, NETWORKS, maker, settings
+from benchmarks.engine import DYCK, NETWORKS, settings
 from infinito import engine, memory, snapshot, tasks
 from infinito.engine import training
+from infinito.fused import operator
 from infinito.networks import build
 from infinito.provenance import environment
 from infinito.storage import write_json
@@ -42,7 +44,9 @@ LANGUAGE_MODEL = {"width": 512, "layers": 6, "heads": 8, "dropout": 0.1, "causal
 BATCH, LENGTH = 16, 256  # of the language model
 AT_ONCE = 5  # processes that compile
 WARM = 10  # steps before the clock starts
-GROWTH = (1, 4, 16, 64, 256, 1024, 4096)
+REPEATS = 5  # of the report's experiment
+GROWTH = (1, 4, 16, 64, 256, 1024, 2048, 4096)
+TRUNKS, DEPTHS = (32, 128, 256), (28, 60, 124)  # widths of the network; brackets, which make its length
 
 
 class Enough(Exception):
@@ -58,8 +62,10 @@ def alone(file: Path) -> Iterator[None]:
 
 
 def small(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, engine.Settings]:
-    data = tasks.load(Path(job["data"]))
-    return maker(job["network"], data), data, settings(job["steps"])
+    data = tasks.load(Path(job["data"]) / str(job.get("depth", DYCK.max_depth)))
+    shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": False}
+    trunk = {"width": job.get("trunk", 64), "layers": 2, "heads": 4, "dropout": 0.1}
+    return functools.partial(build, job["network"], **trunk, **shape), data, settings(job["steps"])
 
 
 def large(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, engine.Settings]:
@@ -85,25 +91,24 @@ def prepare(job: Json) -> tuple[engine.Program, Callable[[], nn.Module], tasks.D
 
 
 def timed(job: Json) -> Json:
-    """One stack: the clock runs from step 10 to the last but one, whatever is evaluated after it."""
+    """One stack: the clock runs from step 10 on, whatever is evaluated after the last one."""
     program, make, data, how = prepare(job)
     seeds = job.get("seeds") or [seed % 64 for seed in range(job["width"])]
     moments: dict[str, float] = {"begin": time.perf_counter()}
     lock = alone(Path(job["lock"]))
-    last = job["steps"] - WARM
+    beats: list[float] = []
 
     def progress(step: int) -> None:
         if step == WARM:
             moments["waiting"] = time.perf_counter()
             lock.__enter__()
-            moments["start"] = time.perf_counter()
-        if step == last:
-            moments["end"] = time.perf_counter()
+        elif WARM < step < job["steps"]:  # the last one is not followed by another, which would be launched meanwhile
+            beats.append(time.perf_counter())
 
     torch.cuda.reset_peak_memory_stats()
     trained = engine.train(program, data, how, seeds, seeds, seeds, progress=progress)
     lock.__exit__(None, None, None)  # only now: the evaluation would slow others down
-    ms = (moments["end"] - moments["start"]) / (last - WARM) * 1000
+    ms = min(b - a for a, b in zip(beats[1:], beats[3:], strict=False)) / 20 * 1000
     found = {
         "ms_per_step": ms,
         "model_steps_per_second": job["width"] / ms * 1000,
@@ -152,54 +157,61 @@ def interrupted(job: Json) -> Json:
 
 
 def report(job: Json) -> Json:
-    """The report's experiment: 10 runs of each arm, 3,000 steps, one arm after the other or both at once."""
+    """The report's experiment: 10 runs of each arm, 3,000 steps, both arms at once or one after the other."""
     arms = {network: prepare(job | {"network": network}) for network in NETWORKS}
     seeds = list(range(10))
-    warm, go = threading.Barrier(3), threading.Event()
-    moments: dict[str, float] = {}
-    moments["begin"] = time.perf_counter()
 
-    def arm(network: str, wait: bool) -> None:
-        program, _, data, how = arms[network]
+    def both() -> tuple[float, float]:
+        """Seconds until both are warm, and from there until both are done."""
+        warm, go = threading.Barrier(3), threading.Event()
+        done: list[float] = []
 
-        def progress(step: int) -> None:
-            if step == WARM and wait:
-                warm.wait()
-                go.wait()
-            if step == job["steps"] - WARM:
-                moments[network] = time.perf_counter()
-                raise Enough
+        def arm(network: str) -> None:
+            program, _, data, how = arms[network]
 
-        with contextlib.suppress(Enough), torch.cuda.stream(torch.cuda.Stream()):
-            engine.train(program, data, how, seeds, seeds, seeds, progress=progress)
+            def progress(step: int) -> None:
+                if step == WARM:
+                    warm.wait()
+                    go.wait()
+                if step == job["steps"] - WARM:
+                    done.append(time.perf_counter())
+                    raise Enough
 
-    threads = [threading.Thread(target=arm, args=(network, True)) for network in NETWORKS]
-    for thread in threads:
-        thread.start()
-    warm.wait()
-    moments["ready"] = time.perf_counter()
+            with contextlib.suppress(Enough), torch.cuda.stream(torch.cuda.Stream()):
+                engine.train(program, data, how, seeds, seeds, seeds, progress=progress)
+
+        threads = [threading.Thread(target=arm, args=(network,)) for network in NETWORKS]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        warm.wait()
+        ready = time.perf_counter()
+        with alone(Path(job["lock"])):
+            start = time.perf_counter()
+            go.set()
+            for thread in threads:
+                thread.join()
+        # when ten steps are done, the next ten run already
+        return ready - began, (max(done) - start) * job["steps"] / (job["steps"] - 3 * WARM)
+
+    before, first = both()
+    times = [first, *(both()[1] for _ in range(REPEATS - 1))]
     with alone(Path(job["lock"])):
         began = time.perf_counter()
-        go.set()
-        for thread in threads:
-            thread.join()
-        together = max(moments[network] for network in NETWORKS) - began
-        began = time.perf_counter()
-        for network in NETWORKS:
-            arm(network, False)
+        for program, _, data, how in arms.values():
+            engine.train(program, data, how, seeds, seeds, seeds)
         one_by_one = time.perf_counter() - began
-    scale = job["steps"] / (job["steps"] - 3 * WARM)  # when ten steps are done, the next ten run already
     return {
-        "seconds_both_at_once": together * scale,
-        "seconds_one_by_one": one_by_one,  # with drawing the weights and recording again
-        "seconds_before": moments["ready"] - moments["begin"],
+        "seconds_both_at_once": min(times),
+        "seconds_of_every_time": times,
+        "seconds_one_by_one": one_by_one,  # with drawing the weights, recording again and evaluating
+        "seconds_before": before,
     }
 
 
 def plain(job: Json) -> Json:
     """The plain loop on the same GPU, torch's own dropout."""
-    _, data, how = small(job)
-    make = maker(job["network"], data)
+    make, data, how = small(job)
     times: list[float] = []
     with alone(Path(job["lock"])):
         train_one(
@@ -259,32 +271,32 @@ def jobs(parts: list[str]) -> list[Json]:
     """All measurements of these parts; what is heavy to compile first."""
     found: list[Json] = []
     if "language" in parts:
-        for width in (8, 1):
-            found.append({"part": "language", "kind": "timed", "width": width, "precision": "bfloat16", "steps": 60})
-        found.append({"part": "language", "kind": "interrupted", "width": 1, "precision": "bfloat16", "steps": 60})
+        model: Json = {"part": "language", "kind": "timed", "precision": "bfloat16", "steps": 80}
+        found += [model | {"width": 8, "unfused": True}, model | {"width": 8}, model | {"width": 1}]
+        found.append({"part": "language", "kind": "interrupted", "width": 1, "precision": "bfloat16", "steps": 80})
         found += [{"part": "language", "kind": "hugging_face", "compiled": c, "steps": 60} for c in (True, False)]
         found = [job | {"language": True} for job in found]
+    if "growth" in parts:
+        base: Json = {"part": "growth", "kind": "timed", "network": "transformer", "precision": "bfloat16", "steps": 80}
+        found += [base | {"grows": "stack", "width": n} for n in GROWTH]
+        found += [base | {"grows": "width", "width": 64, "trunk": n} for n in TRUNKS]
+        found += [base | {"grows": "length", "width": 64, "depth": n} for n in DEPTHS]
     if "thousand" in parts:
         found += [
-            {"part": "thousand", "kind": "timed", "network": network, "width": 1000, "precision": p, "steps": 80}
-            for p in ("bfloat16", "tf32")
+            {"part": "thousand", "kind": "timed", "network": network, "width": 1000, "steps": 80} | how
+            for how in ({"precision": "bfloat16", "unfused": True}, {"precision": "bfloat16"}, {"precision": "tf32"})
             for network in NETWORKS
         ]
-    if "report" in parts:
-        found += [
-            {"part": "report", "kind": "report", "precision": p, "steps": 3000} for p in ("float32", "tf32", "bfloat16")
-        ]
-        found += [{"part": "report", "kind": "plain", "network": network, "steps": 300} for network in NETWORKS]
     if "bits" in parts:
         bits: Json = {"part": "bits", "network": "infinito_v52", "precision": "float32", "width": 10, "steps": 400}
         found += [bits | {"kind": "timed"}, bits | {"kind": "timed"}, bits | {"kind": "interrupted"}]
         found.append(bits | {"kind": "timed", "seeds": [9, 33, 3, 0, 5, 44, 7, 1, 22, 2]})
         found.append(bits | {"kind": "timed", "any_order": True})
         found.append(bits | {"kind": "timed", "width": 5, "seeds": [0, 1, 2, 3, 4]})
-    if "growth" in parts:
+    if "report" in parts:  # last: its time is that of all 3,000 steps, so nothing else should be compiled meanwhile
+        found += [{"part": "report", "kind": "plain", "network": network, "steps": 300} for network in NETWORKS]
         found += [
-            {"part": "growth", "kind": "timed", "network": "transformer", "width": n, "precision": "tf32", "steps": 80}
-            for n in GROWTH
+            {"part": "report", "kind": "report", "precision": p, "steps": 3000} for p in ("tf32", "float32", "bfloat16")
         ]
     return found
 
@@ -298,6 +310,7 @@ def one(job: Json) -> Json:
             yield
 
         training.fixed_order = nothing
+    operator.HAS_TRITON = operator.HAS_TRITON and not job.get("unfused")
     return KINDS[job["kind"]](job)
 
 
@@ -321,8 +334,9 @@ def main() -> None:
     results: list[Json] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "dyck").mkdir()
-        tasks.prepare(DYCK, folder / "dyck", folder)
+        for depth in (DYCK.max_depth, *DEPTHS):
+            (folder / "dyck" / str(depth)).mkdir(parents=True)
+            tasks.prepare(DYCK.model_copy(update={"max_depth": depth}), folder / "dyck" / str(depth), folder)
         where = {"data": str(folder / "dyck"), "text": str(arguments.text), "lock": str(folder / "lock")}
 
         def run(job: Json) -> None:

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000, help="of a run (3000)")
     parser.add_argument("--width", type=int, default=1024, help="runs in a stack (1024)")
     parser.add_argument("--devices", type=int, default=8, help="(8)")
-    parser.add_argument("--rate", type=float, default=40_000, help="model-steps per second of a device (40000)")
+    parser.add_argument("--rate", type=float, default=68_000, help="model-steps per second of a device (68000)")
     parser.add_argument("--compile", type=float, default=60, help="seconds, per device and arm (60)")
     parser.add_argument("--hand-over", type=float, default=0.042, help="seconds of the scheduler per stack (0.042)")
     parser.add_argument("--lost", type=float, default=0.01, help="share of the stacks that are lost (0.01)")

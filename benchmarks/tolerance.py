@@ -42,17 +42,17 @@ def wide(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["design"] == "pairs"].pivot(index="init_seed", columns="arm", values="test_loss")
 
 
-def verdicts(losses: pd.DataFrame, smallest_effect: float) -> list[str]:
+def comparisons(losses: pd.DataFrame, smallest_effect: float) -> list[dict[str, Any]]:
     """Of all pairs, then of one window of pairs after another."""
     parts = [losses, *(losses[i : i + WINDOW] for i in range(0, len(losses) - WINDOW + 1, WINDOW))]
-    return [compare(x["candidate"], x["baseline"], smallest_effect=smallest_effect)["verdict"] for x in parts]
+    return [compare(x["candidate"], x["baseline"], smallest_effect=smallest_effect) for x in parts]
 
 
 def against(losses: pd.DataFrame, reference: pd.DataFrame, smallest_effect: float) -> dict[str, Any]:
     """How a variant differs from the reference."""
     differs = losses - reference
-    d, other = (x["baseline"] - x["candidate"] for x in (losses, reference))
-    found, wanted = verdicts(losses, smallest_effect), verdicts(reference, smallest_effect)
+    all_found, all_wanted = (comparisons(x, smallest_effect) for x in (losses, reference))
+    found, wanted = ([x["verdict"] for x in some] for some in (all_found, all_wanted))
     return {
         "runs_equal_to_the_bit": int((differs == 0).to_numpy().sum()),
         "runs": int(differs.size),
@@ -60,8 +60,8 @@ def against(losses: pd.DataFrame, reference: pd.DataFrame, smallest_effect: floa
         "sd_of_the_change": float(differs.to_numpy().std(ddof=1)),
         "sd_between_seeds": float(reference["candidate"].std(ddof=1)),
         "correlation_of_losses": float(np.corrcoef(losses["candidate"], reference["candidate"])[0, 1]),
-        "mean_difference": float(d.mean()),
-        "mean_difference_of_reference": float(other.mean()),
+        "difference": all_found[0]["difference"],
+        "difference_of_reference": all_wanted[0]["difference"],
         "verdict": found[0],
         "verdict_of_reference": wanted[0],
         "windows": len(found) - 1,
