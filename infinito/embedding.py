@@ -2,8 +2,8 @@
 
 The gradient of a lookup adds the rows of equal tokens wherever they occur. On a GPU that is done by atomic additions,
 whose order, and so whose last bits, differ from run to run; the ordered way is to sort the tokens first, which takes
-longer than the rest of a small network's step. Multiplying by the one-hot matrix gives the same embeddings to the bit
-(one factor is 1, all others are 0) and costs next to nothing while the vocabulary is small.
+longer than the rest of a small network's step. Multiplying by the one-hot matrix gives the same embeddings (in float32
+to the bit: one factor is 1, all others are 0) and costs next to nothing while the vocabulary is small.
 """
 
 import torch

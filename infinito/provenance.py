@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 PACKAGES = (
     "infinito", "torch", "numpy", "scipy", "statsmodels", "pandas", "pyarrow", "safetensors", "pydantic",
-    "transformers", "tokenizers", "datasets",
+    "transformers", "tokenizers", "datasets", "triton",
 )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def check(
         )
     if compiled:
         fresh = Program(make, compile=False, precision=precision)  # what was kept since the first call must not help
-        apart: Any = {"isolate_recompiles": True}  # as in `Program`
+        apart: Any = {"isolate_recompiles": True}  # as in `engine.compiling`
         traced = torch.compile(fresh.step, backend="aot_eager", fullgraph=True, dynamic=False, **apart)
         try:
             with warnings.catch_warnings():

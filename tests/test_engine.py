@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from infinito import embedding, engine, params, snapshot, tasks, trace
+from infinito.engine.objective import way
+from infinito.engine.schedule import Schedule, rates
 from infinito.fused.cross_entropy import token_nats
 from infinito.networks import build
+from infinito.networks.transformer import Transformer
 from infinito.storage import write_weights
 from tests.reference import train_one
 
@@ -111,6 +114,73 @@ def test_agrees_with_the_plain_loop(name: str, data: tasks.Data) -> None:
         assert stack.last_batch_loss[lane] == pytest.approx(float(alone.losses[-1]), abs=1e-6)
         moved = max(float((value - alone.initial[key]).abs().max()) for key, value in alone.final.items())
         assert moved > 1e-3  # it did train
+
+
+def test_agrees_with_the_plain_loop_where_there_is_a_penalty(data: tasks.Data) -> None:
+    make = functools.partial(double, maker("infinito_v52", data, lambda_phi=0.1))
+    stack = engine.train(engine.Program(make, compile=False), data, SETTINGS, [5, 6], [1, 2], [3, 4])
+    without = engine.Program(functools.partial(double, maker("infinito_v52", data)), compile=False)
+    other = engine.train(without, data, SETTINGS, [5, 6], [1, 2], [3, 4])
+    alone = train_one(make, data, SETTINGS, 6, 2, 4)
+    for key, value in alone.final.items():
+        torch.testing.assert_close(stack.final[key][1], value, rtol=0, atol=1e-6)
+    assert not same(stack.final, 1, other.final, 1)  # the penalty does something
+
+
+class HandsOn(Recurrent):
+    """Keeps the mean of this batch's inputs and of the last one's, in buffers that change places."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.register_buffer("now", torch.zeros(()))
+        self.register_buffer("before", torch.zeros(()))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        self.before = self.now
+        self.now = ids.float().mean()
+        return super().forward(ids) + 0.01 * self.before
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "tests.test_engine:HandsOn"])
+def test_a_recorded_step_is_a_plain_one(name: str, data: tasks.Data) -> None:
+    # what a GPU records, taken one after the other on a CPU
+    program = engine.Program(maker(name, data), compile=False)
+    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], program.device)
+    fixed = rates(SETTINGS, 2, program.device)
+    weights, buffers = program.draw([5, 6])
+    plain = [weights, torch.zeros_like(weights), torch.zeros_like(weights), buffers]
+    recorded: list[Any] = [value.clone() for value in plain[:3]]
+    state = {key: value.clone() for key, value in buffers.items()}
+    clock, steps = torch.zeros(1, dtype=torch.int64), SETTINGS.steps
+    losses, checks = torch.zeros(steps, 2), torch.zeros(steps, 2, dtype=torch.int32)
+    block = schedule.block(0, steps)
+    for step in range(steps):
+        loss, check, *plain = program._step(*plain, schedule.block(step, 1), fixed)
+        program._recorded_step(*recorded, state, block, fixed, clock, losses, checks)
+        assert torch.equal(losses[step], loss) and torch.equal(checks[step], check)
+    assert int(clock) == steps
+    assert all(torch.equal(a, b) for a, b in zip(plain[:3], recorded, strict=True))
+    assert all(torch.equal(plain[3][key], state[key]) for key in state)
+
+
+def test_behind_the_last_step_a_block_repeats_it(data: tasks.Data) -> None:
+    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], torch.device("cpu"))
+    block = schedule.block(SETTINGS.steps - 2, 4)
+    for value in block:
+        assert len(value) == 4 and torch.equal(value[1], value[2]) and torch.equal(value[1], value[3])
+
+
+def test_what_a_class_overrides_is_what_it_is_trained_by() -> None:
+    class Own(Transformer):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(ids)
+
+    class Penalised(Transformer):
+        def forward_with_penalty(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self(ids), torch.ones(())
+
+    found = [way(network) for network in (Transformer, Own, Penalised, Recurrent)]
+    assert found == ["nats_with_penalty", "forward", "forward_with_penalty", "forward"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

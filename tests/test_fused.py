@@ -1,4 +1,4 @@
-"""The kernels run on a GPU, or in Triton's interpreter: TRITON_INTERPRET=1, where triton is installed (numpy below 2.4).
+"""The kernels run on a GPU, or in Triton's interpreter: TRITON_INTERPRET=1, with triton and numpy below 2.4.
 
 Elsewhere the plain code is held to torch's own functions, and the way an operator enters torch is tried with a toy.
 """

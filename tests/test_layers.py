@@ -1,8 +1,10 @@
 """Imports point one way, and the library needs no orchestration and no plotting to be imported."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 
 from tests.conftest import ROOT
 
@@ -93,6 +95,16 @@ def test_only_the_engine_says_vmap() -> None:
     users = {
         file.parent.name
         for file in (ROOT / "infinito").rglob("*.py")
-        if "import" in file.read_text() and " vmap(" in file.read_text()
+        if re.search(r"(?<!register_)\bvmap\(", file.read_text())
     }
     assert users == {"engine"}
+
+
+def test_all_packages_are_shipped() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for top in ("infinito", "flows")
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+    assert set(listed) == found

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from infinito.networks import NETWORKS, build, load_v52, transformer
+from infinito.fused.cross_entropy import token_nats
+from infinito.networks import NETWORKS, build, infinito_v52, load_v52, transformer
 from infinito.networks.infinito_v52 import COMPONENTS, IITGuidedMemory, InfinitoV52
 from infinito.networks.transformer import Transformer
 from infinito.noise import KeyedGaussianNoise, keyed
+from infinito.tasks import IGNORE
 
 SETTINGS = {"vocabulary": 11, "width": 16, "layers": 2, "heads": 2, "length": 12, "causal": False, "dropout": 0.1}
 ORIGINAL = Path(os.environ.get("INFINITO_DATA", "no-such-folder")) / "infinito-v5.2"
@@ -176,16 +178,32 @@ def test_every_layer_explores_with_its_own_noise() -> None:
     assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 4 / len(a) ** 0.5
 
 
-def test_a_large_vocabulary_is_filled_up_for_the_product_only() -> None:
-    vocabulary = transformer.LARGE + 5
+@pytest.mark.parametrize("vocabulary, filled", [(13, 16), (transformer.LARGE + 5, transformer.LARGE + 64)])
+def test_a_vocabulary_is_filled_up_for_the_product_only(vocabulary: int, filled: int) -> None:
     network = Transformer(vocabulary=vocabulary, width=8, layers=1, heads=1, length=4, causal=True, dropout=0.0)
-    h = torch.randn(2, 4, 8)
-    logits = network.logits(h)
-    assert logits.shape == (2, 4, vocabulary)
-    torch.testing.assert_close(logits, network.output_projection(h))
+    head, h = network.output_projection, torch.randn(2, 4, 8)
+    products = network.products(h)
+    assert products.shape == (2, 4, filled) and not products[..., vocabulary:].any()
+    logits = products[..., :vocabulary] + head.bias
+    torch.testing.assert_close(logits, head(h))
     logits.square().sum().backward()
-    found = network.output_projection.weight.grad
+    found = head.weight.grad
     assert found is not None and found.shape == (vocabulary, 8)
     network.zero_grad()
-    network.output_projection(h).square().sum().backward()
-    torch.testing.assert_close(found, network.output_projection.weight.grad)
+    head(h).square().sum().backward()
+    torch.testing.assert_close(found, head.weight.grad)
+
+
+def test_the_largest_are_found_one_after_the_other() -> None:
+    score = torch.randn(3, 5, 40)
+    assert torch.equal(infinito_v52.one_after_the_other(score, 6), torch.topk(score, 6).indices)
+
+
+@pytest.mark.parametrize("name", ["transformer", "infinito_v52"])
+def test_a_network_s_own_way_to_the_loss_is_that_of_its_logits(name: str) -> None:
+    network = (Transformer if name == "transformer" else InfinitoV52)(**SETTINGS).eval()
+    inputs, targets = torch.randint(11, (3, 12)), torch.randint(11, (3, 12))
+    targets[0, :5] = IGNORE
+    nats, penalty = network.nats_with_penalty(inputs, targets)
+    torch.testing.assert_close(nats, token_nats(network(inputs), targets))
+    assert float(penalty.detach()) == 0

@@ -20,15 +20,20 @@ def attention_by_products() -> None:
     torch.backends.mha.set_fastpath_enabled(False)
 
 
+def choose_products(device: torch.device, precision: str) -> None:
+    """Let this process's matrix products on a GPU have a fixed order, and this precision."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+
+
 @contextlib.contextmanager
 def fixed_order(device: torch.device, precision: str) -> Iterator[None]:
     """Within this context torch takes algorithms that add in a fixed order, and compiles such ones.
 
     Compiled code for CPUs adds with atomics, too, and then depends on the threads. One thread at a time.
     """
-    if device.type == "cuda":  # cuBLAS reads it when it is first used
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    choose_products(device, precision)
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)

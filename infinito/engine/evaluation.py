@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from infinito.engine.determinism import choose_products
 from infinito.engine.program import Program
 from infinito.fused.cross_entropy import token_nats
 from infinito.seeds import DrawFrom, torch_stream
@@ -42,6 +43,7 @@ def evaluate(program: Program, weights: Tensor, state: dict[str, Tensor], split:
         correct = ((logits.argmax(-1) == targets) & (targets != IGNORE)).sum(-1)
         return token_nats(logits, targets).sum(-1), correct
 
+    choose_products(program.device, program.precision)
     nats, correct = [], []
     for inputs, targets in split.chunks():
         a, b = vmap(scores, in_dims=(0, 0, None, None))(weights, state, inputs, targets)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from infinito.diagnosis import diagnosis
 from infinito.embedding import compared
 from infinito.engine.compiling import compiled, compiler, keep_freed_memory
-from infinito.engine.determinism import attention_by_products
+from infinito.engine.determinism import attention_by_products, choose_products
 from infinito.engine.objective import Objective
 from infinito.engine.schedule import BETAS, EPSILON, Block, Rates
 from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
@@ -44,6 +44,7 @@ class Program:
         self.make, self.device, self.precision = make, torch.device(device), precision
         if self.device.type == "cpu":
             keep_freed_memory()
+        choose_products(self.device, precision)
         attention_by_products()
         with DrawFrom(torch_stream(0, "unused")):
             self.network = compared(keyed(make())).to(self.device).train()
@@ -166,6 +167,7 @@ class Program:
         checks.copy_(torch.where(here, check, checks))
         for old, value in zip((weights, first, second), new, strict=True):
             old.copy_(value)
-        for name, value in after.items():
+        kept = {name: value.clone() for name, value in after.items()}  # a network may hand one buffer on to another
+        for name, value in kept.items():
             state[name].copy_(value)
         clock.add_(1)

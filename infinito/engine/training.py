@@ -37,14 +37,14 @@ class State:
 class Plain:
     """Takes a step after the other: on a CPU."""
 
-    def __init__(self, program: Program, state: State, schedule: Schedule, rates: Rates) -> None:
-        self.program, self.state, self.schedule, self.rates = program, state, schedule, rates
+    def __init__(self, program: Program, state: State, schedule: Schedule, fixed: Rates) -> None:
+        self.program, self.state, self.schedule, self.fixed = program, state, schedule, fixed
 
     def take(self, t: int) -> None:
         """Step t, counted from 0."""
         program, state, block = self.program, self.state, self.schedule.block(t, 1)
         with fixed_order(program.device, program.precision):
-            found = program.step(state.weights, state.first, state.second, state.buffers, block, self.rates)
+            found = program.step(state.weights, state.first, state.second, state.buffers, block, self.fixed)
         state.losses[t], state.trace[t], state.weights, state.first, state.second, state.buffers = found
 
     def finished(self, t: int) -> int:
@@ -55,7 +55,7 @@ class Plain:
 class Recorded:
     """Takes steps by a recording, with the batches of the next BEAT steps at fixed addresses: on a GPU."""
 
-    def __init__(self, program: Program, state: State, schedule: Schedule, rates: Rates) -> None:
+    def __init__(self, program: Program, state: State, schedule: Schedule, fixed: Rates) -> None:
         self.state, self.schedule = state, schedule
         device, runs = program.device, len(state.weights)
         block = Block(*(torch.empty_like(value) for value in schedule.block(0, BEAT)))
@@ -67,7 +67,7 @@ class Recorded:
             with fixed_order(device, program.precision):
                 program.step(
                     state.weights, state.first, state.second, state.buffers,
-                    self.block, rates, self.clock, self.losses, self.checks,
+                    self.block, fixed, self.clock, self.losses, self.checks,
                 )  # fmt: skip
 
         self.replay = Replay(step)

@@ -54,12 +54,6 @@ def attend(
     return mixed, weights if keep_weights else None
 
 
-def _forward(*arguments: Any) -> Any:
-    from infinito.fused import attention_kernels
-
-    return attention_kernels.forward(*arguments)
-
-
 def _forward_shapes(qkv: Tensor, coin: Any, scale: Any, heads: int, causal: bool, keep: bool) -> tuple[Tensor, ...]:
     n, length, three = qkv.shape
     return (
@@ -69,29 +63,24 @@ def _forward_shapes(qkv: Tensor, coin: Any, scale: Any, heads: int, causal: bool
     )
 
 
-def _backward(*arguments: Any) -> Any:
-    from infinito.fused import attention_kernels
-
-    return attention_kernels.backward(*arguments)
-
-
 def _backward_shapes(gradient: Any, weights_gradient: Any, qkv: Tensor, *others: Any) -> Tensor:
     return qkv.new_empty(qkv.shape)
 
 
+KERNELS = "infinito.fused.attention_kernels"
 # N examples, the runs one after the other: qkv [N, T, 3D], coin [runs, 3], scale [runs] -> mixed [N, T, D], logarithms
 # of the softmax's sums [N, H, T], weights [N, H, T, T] or, if they are not kept, [N]
 attention = operator.define(
     "attention",
     operator.Kernel(
         "(Tensor qkv, Tensor? coin, Tensor? scale, int heads, bool causal, bool keep) -> (Tensor, Tensor, Tensor)",
-        _forward,
+        operator.late(KERNELS, "forward"),
         _forward_shapes,
     ),
     operator.Kernel(
         "(Tensor? gradient, Tensor? weights_gradient, Tensor qkv, Tensor? coin, Tensor? scale, Tensor mixed, "
         "Tensor lse, int heads, bool causal) -> Tensor",
-        _backward,
+        operator.late(KERNELS, "backward"),
         _backward_shapes,
     ),
     saved=lambda arguments, results: ((*arguments[:3], *results[:2]), arguments[3:5]),

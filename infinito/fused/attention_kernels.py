@@ -13,10 +13,10 @@ import triton.language as tl
 from torch import Tensor
 
 from infinito import noise
+from infinito.fused.attention import LONGEST_KEPT as TILE  # positions of a tile of the large kernels
 
 FIRST: tl.constexpr = tl.constexpr(noise.FIRST)
 SECOND: tl.constexpr = tl.constexpr(noise.SECOND)
-TILE = 64  # positions of a tile of the large kernels
 
 
 @triton.jit
@@ -110,8 +110,8 @@ def _large_forward(
     H: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr, CAUSAL: tl.constexpr,
     DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    n, h = tl.program_id(1) // H, tl.program_id(1) % H
-    start = tl.program_id(0) * BLOCK
+    n, h = tl.program_id(0) // H, tl.program_id(0) % H
+    start = tl.program_id(1) * BLOCK
     rows, d = start + tl.arange(0, BLOCK), tl.arange(0, WIDE)
     base = qkv + n.to(tl.int64) * T * 3 * H * D + h * D + d[None, :]
     inside = (rows[:, None] < T) & (d[None, :] < D)
@@ -136,7 +136,7 @@ def _large_forward(
         top = higher
     place = mixed + n.to(tl.int64) * T * H * D + rows[:, None] * (H * D) + h * D + d[None, :]
     tl.store(place, (out / total[:, None]).to(mixed.dtype.element_ty), inside)
-    tl.store(lse + tl.program_id(1) * T + rows, top + tl.log(total), rows < T)
+    tl.store(lse + tl.program_id(0) * T + rows, top + tl.log(total), rows < T)
 
 
 @triton.jit
@@ -146,8 +146,8 @@ def _large_backward_q(
     DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The gradient of the queries; leaves sum(gradient * mixed) of every row in delta for the other kernel."""
-    n, h = tl.program_id(1) // H, tl.program_id(1) % H
-    start = tl.program_id(0) * BLOCK
+    n, h = tl.program_id(0) // H, tl.program_id(0) % H
+    start = tl.program_id(1) * BLOCK
     rows, d = start + tl.arange(0, BLOCK), tl.arange(0, WIDE)
     offset = n.to(tl.int64) * T * 3 * H * D + h * D + d[None, :]
     inside = (rows[:, None] < T) & (d[None, :] < D)
@@ -155,8 +155,8 @@ def _large_backward_q(
     place = n.to(tl.int64) * T * H * D + rows[:, None] * (H * D) + h * D + d[None, :]
     g = tl.load(gradient + place, inside, 0.0)
     row = tl.sum(g.to(tl.float32) * tl.load(mixed + place, inside, 0.0).to(tl.float32), 1)
-    tl.store(delta + tl.program_id(1) * T + rows, row, rows < T)
-    top = tl.load(lse + tl.program_id(1) * T + rows, rows < T, float("inf"))
+    tl.store(delta + tl.program_id(0) * T + rows, row, rows < T)
+    top = tl.load(lse + tl.program_id(0) * T + rows, rows < T, float("inf"))
     dq = tl.zeros([BLOCK, WIDE], tl.float32)
     end = tl.minimum(start + BLOCK, T) if CAUSAL else T
     for first in range(0, end, BLOCK):
@@ -179,8 +179,8 @@ def _large_backward_kv(
     H: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr, CAUSAL: tl.constexpr,
     DROPOUT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    n, h = tl.program_id(1) // H, tl.program_id(1) % H
-    start = tl.program_id(0) * BLOCK
+    n, h = tl.program_id(0) // H, tl.program_id(0) % H
+    start = tl.program_id(1) * BLOCK
     columns, d = start + tl.arange(0, BLOCK), tl.arange(0, WIDE)
     offset = n.to(tl.int64) * T * 3 * H * D + h * D + d[None, :]
     there = (columns[:, None] < T) & (d[None, :] < D)
@@ -195,8 +195,8 @@ def _large_backward_kv(
         q = tl.load(qkv + offset + rows[:, None] * (3 * H * D), inside, 0.0)
         place = n.to(tl.int64) * T * H * D + rows[:, None] * (H * D) + h * D + d[None, :]
         g = tl.load(gradient + place, inside, 0.0)
-        top = tl.load(lse + tl.program_id(1) * T + rows, rows < T, float("inf"))
-        row = tl.load(delta + tl.program_id(1) * T + rows, rows < T, 0.0)
+        top = tl.load(lse + tl.program_id(0) * T + rows, rows < T, float("inf"))
+        row = tl.load(delta + tl.program_id(0) * T + rows, rows < T, 0.0)
         p = tl.exp(_scores(q, k, rows, columns, T, factor, CAUSAL, PRECISION) - top[:, None])
         into = tl.dot(g, tl.trans(v), input_precision=PRECISION)
         used = p
@@ -247,8 +247,10 @@ def forward(
         _small_forward[(n * heads,)](
             qkv, coin, scale, mixed, lse, weights, BLOCK=block, KEEP=keep, num_warps=max(1, block // 32), **shape
         )
+    elif keep:
+        raise ValueError(f"attention: the weights of {length} positions; allowed: {TILE} at most")
     else:
-        grid = (triton.cdiv(length, TILE), n * heads)
+        grid = (n * heads, triton.cdiv(length, TILE))  # the second one may be 65,535 at most
         _large_forward[grid](qkv, coin, scale, mixed, lse, BLOCK=TILE, num_warps=4, **shape)
     return mixed, lse, weights
 
@@ -276,7 +278,7 @@ def backward(
             BLOCK=block, KEEP=weights_gradient is not None, num_warps=max(1, block // 32), **shape,
         )  # fmt: skip
     else:
-        grid = (triton.cdiv(length, TILE), n * heads)
+        grid = (n * heads, triton.cdiv(length, TILE))  # the second one may be 65,535 at most
         delta = torch.empty_like(lse)
         how = {"BLOCK": TILE, "num_warps": 4} | shape
         _large_backward_q[grid](gradient, qkv, mixed, coin, scale, lse, delta, result, **how)

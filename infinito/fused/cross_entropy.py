@@ -43,12 +43,6 @@ def fused_token_nats(products: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     return nats
 
 
-def _forward(*arguments: Any) -> Any:
-    from infinito.fused import cross_entropy_kernels
-
-    return cross_entropy_kernels.forward(*arguments)
-
-
 def _forward_shapes(products: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
     return (
         products.new_empty(targets.shape, dtype=torch.float32),
@@ -56,24 +50,23 @@ def _forward_shapes(products: Tensor, bias: Tensor, targets: Tensor) -> tuple[Te
     )
 
 
-def _backward(*arguments: Any) -> Any:
-    from infinito.fused import cross_entropy_kernels
-
-    return cross_entropy_kernels.backward(*arguments)
-
-
 def _backward_shapes(gradient: Tensor, products: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor, ...]:
     return products.new_empty(products.shape), bias.new_empty(bias.shape)
 
 
+KERNELS = "infinito.fused.cross_entropy_kernels"
 # N examples, the runs one after the other: products [N, T, W], bias [runs, V], targets [N, T] -> nats [N, T],
 # logarithms of the softmax's sums [N, T]
 cross_entropy = operator.define(
     "cross_entropy",
-    operator.Kernel("(Tensor products, Tensor bias, Tensor targets) -> (Tensor, Tensor)", _forward, _forward_shapes),
+    operator.Kernel(
+        "(Tensor products, Tensor bias, Tensor targets) -> (Tensor, Tensor)",
+        operator.late(KERNELS, "forward"),
+        _forward_shapes,
+    ),
     operator.Kernel(
         "(Tensor gradient, Tensor products, Tensor bias, Tensor targets, Tensor lse) -> (Tensor, Tensor)",
-        _backward,
+        operator.late(KERNELS, "backward"),
         _backward_shapes,
     ),
     saved=lambda arguments, results: ((*arguments, results[1]), ()),

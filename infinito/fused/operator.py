@@ -6,6 +6,7 @@ registered as torch registers its own: below autograd the kernels, with rules fo
 the first axis of the operator; at the level of autograd one node, seen by every level of torch.func.
 """
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ class Kernel:
     schema: str
     call: Callable[..., Any]
     shapes: Callable[..., Any]
+
+
+def late(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported when it is first called: kernels need Triton."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*arguments)
+
+    return call
 
 
 def _contiguous(call: Callable[..., Any]) -> Callable[..., Any]:

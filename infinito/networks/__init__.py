@@ -2,7 +2,8 @@
 
 `build` makes one by name. A name with a colon, `package.module:Class`, is imported, so a user brings their own network
 without a change here. A network takes integer [B, T] and gives logits [B, T, V]. It may define
-`forward_with_penalty(input_ids) -> (logits, scalar)`; the scalar is then added to its training loss.
+`forward_with_penalty(input_ids) -> (logits, scalar)`; the scalar is then added to its training loss. Or, its own way to
+the same loss, `nats_with_penalty(input_ids, targets) -> (cross-entropy of every token in nats [B, T], scalar)`.
 """
 
 import importlib

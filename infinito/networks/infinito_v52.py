@@ -70,9 +70,12 @@ class ImprovedIITMetrics(nn.Module):
 
 def largest(score: Tensor, k: int) -> Tensor:
     """Places of the k largest numbers of every row: [.., M] -> int64 [.., k]."""
-    if not score.is_cuda:
-        return torch.topk(score, k, dim=-1).indices
-    # one after the other: on a GPU torch.topk takes as long as the attention of a layer
+    # on a GPU torch.topk takes as long as the attention of a layer
+    return one_after_the_other(score, k) if score.is_cuda else torch.topk(score, k, dim=-1).indices
+
+
+def one_after_the_other(score: Tensor, k: int) -> Tensor:
+    """As `largest`, by k passes."""
     place, found = torch.arange(score.shape[-1], device=score.device), []
     for _ in range(k):
         found.append(score.argmax(-1, keepdim=True))
@@ -237,10 +240,14 @@ class InfinitoV52(Transformer):
             return h + read
         return self.memory_norm(h + torch.sigmoid(self.memory_gate) * read)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """input_ids: integer [B, T] -> logits [B, T, V]."""
-        h, _ = self.remembered(input_ids)
-        return self.logits(h)
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        """What the head reads: input_ids, integer [B, T] -> [B, T, D]."""
+        return self.remembered(input_ids)[0]
+
+    def forward_with_penalty(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """input_ids: integer [B, T] -> (logits [B, T, V], lambda_phi x delta-phi objective, a scalar)."""
+        h, penalty = self.remembered(input_ids)
+        return self.logits(h), penalty
 
     def nats_with_penalty(self, input_ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """input_ids, targets: integer [B, T] -> (nats of every token [B, T], lambda_phi x delta-phi objective)."""

@@ -79,8 +79,8 @@ class Transformer(nn.Module):
         h = self.layer_norms_1[i](h + mixed)
         return self.layer_norms_2[i](h + self.ff_layers[i](h)), weights
 
-    def trunk(self, input_ids: Tensor) -> Tensor:
-        """input_ids: integer [B, T] -> [B, T, D]."""
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        """What the head reads: input_ids, integer [B, T] -> [B, T, D]."""
         h = self.embed(input_ids)
         for i in range(len(self.attention_layers)):
             h, _ = self.layer(h, i)
@@ -88,30 +88,33 @@ class Transformer(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """input_ids: integer [B, T] -> logits [B, T, V]."""
-        return self.logits(self.trunk(input_ids))
+        return self.logits(self.hidden(input_ids))
 
     def nats_with_penalty(self, input_ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """input_ids, targets: integer [B, T] -> (cross-entropy of every token in nats [B, T], 0)."""
-        nats = self.nats(self.trunk(input_ids), targets)
+        nats = self.nats(self.hidden(input_ids), targets)
         return nats, nats.new_zeros(())
 
     def products(self, h: Tensor) -> Tensor:
-        """h: [B, T, D] -> logits without the bias, [B, T, W]: on a GPU the vocabulary is filled up.
+        """Logits without the bias: h [B, T, D] -> [B, T, W], the vocabulary filled up with zeros.
 
-        The product takes four times as long for GPT-2's 50,257 words as for 50,304 (benchmarks/results/lm_h100.json).
+        On a GPU the product takes four times as long for GPT-2's 50,257 words as for 50,304
+        (benchmarks/results/lm_h100.json).
         """
         V = self.output_projection.out_features
-        extra = -V % (64 if V > LARGE else 16) if h.is_cuda else 0
-        return F.linear(h, F.pad(self.output_projection.weight, (0, 0, 0, extra)))
+        return F.linear(h, F.pad(self.output_projection.weight, (0, 0, 0, -V % (64 if V > LARGE else 16))))
 
     def logits(self, h: Tensor) -> Tensor:
         """h: [B, T, D] -> logits [B, T, V]."""
         head = self.output_projection
-        return self.products(h)[..., : head.out_features] + head.bias if h.is_cuda else head(h)
+        if not h.is_cuda or head.bias is None:
+            return head(h)
+        return self.products(h)[..., : head.out_features] + head.bias
 
     def nats(self, h: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of every token: h [B, T, D], targets [B, T] -> [B, T]."""
         head = self.output_projection
-        if h.is_cuda and operator.HAS_TRITON and head.out_features > LARGE:
+        fits = head.out_features > LARGE and head.bias is not None and h.dtype != torch.float64
+        if h.is_cuda and operator.HAS_TRITON and fits:
             return fused_token_nats(self.products(h), head.bias, targets)
         return token_nats(self.logits(h), targets)
