@@ -106,8 +106,9 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print(json.dumps(results[-1]), flush=True)
-    write_json(arguments.out, {**environment("cpu"), "results": results})
-    gpu = [r for r in read_json(arguments.gpu)["results"] if r["part"] == "growth"] if arguments.gpu else []
+    command = "python -m benchmarks.growth " + " ".join(sys.argv[1:])
+    write_json(arguments.out, {"command": command, **environment("cpu"), "results": results})
+    gpu = [r for r in read_json(arguments.gpu)["results"] if r.get("grows") == "stack"] if arguments.gpu else []
     shown = chart([r for r in results if r["part"] == "stack"], [r for r in gpu if "error" not in r])
     arguments.out.with_suffix(".png").write_bytes(vl_convert.vegalite_to_png(shown, scale=2, allowed_base_urls=[]))
 

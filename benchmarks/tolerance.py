@@ -9,6 +9,7 @@ not.
 import argparse
 import json
 import multiprocessing
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def main() -> None:
             references["committed"] = table.loc[losses[first].index]
     effect = study.params.compare.smallest_effect
     found = {
+        "command": "python -m benchmarks.tolerance " + " ".join(sys.argv[1:]),
         "pairs": arguments.pairs,
         "against": {
             name: {variant: against(mine, reference, effect) for variant, mine in losses.items()}
