@@ -16,6 +16,7 @@ STACK_RECORD = (
     "schema", "runs", "arm", "train", "data_sha256", "compiled", "wall_seconds", "code_sha256", "git_revision",
     "versions", "device", "processor", "finished",
 )  # fmt: skip
+ABSENT = {"triton"}  # a package that need not be there: only a GPU has kernels
 STAGE_RECORD = ("schema", "outputs", "git_revision", "versions", "device", "processor", "finished", "seconds")
 
 
@@ -102,5 +103,6 @@ def _without_stack_record(table: Path) -> list[str]:
 def _blank(value: Any) -> bool:
     """Whether a record says nothing: a key that is not there, an empty list, or versions of which one is unknown."""
     if isinstance(value, dict):
-        return not value or any(part is None for part in value.values()) and "python" in value
+        unknown = {name for name, part in value.items() if part is None} - ABSENT
+        return not value or bool(unknown) and "python" in value
     return value is None or value == [] or value == ""
