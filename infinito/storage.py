@@ -4,12 +4,14 @@ Everything is written under a temporary name beside its place and then renamed, 
 file, or none, but never half of one.
 """
 
+import ctypes
 import errno
 import hashlib
 import itertools
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,15 +42,22 @@ def replacing(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
                 os.replace(temporary / path.name, path)
                 break
             except OSError as error:
-                # a folder can't be replaced in one step: the old one steps aside first
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            if first_wins:
+            if first_wins or _exchanged(temporary / path.name, path):
                 break
+            # elsewhere a folder can't be replaced in one step: the old one steps aside first
             with suppress(FileNotFoundError):  # another process was faster
                 os.replace(path, temporary / f"{path.name}.{attempt}")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two names change places in one step, so that neither is ever missing; False where that can't be."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <linux/fs.h>
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def canonical(content: Any) -> str:
