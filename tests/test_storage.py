@@ -1,5 +1,7 @@
 """Files and folders that are written whole or not at all."""
 
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +28,30 @@ def test_many_writers_of_one_folder_all_succeed_and_leave_one_whole_folder(tmp_p
         assert not any(pool.map(write, range(8)))
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     assert (target / "a").read_text() == (target / "b").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two names can't change places in one step")
+def test_a_folder_that_is_replaced_is_never_missing(tmp_path: Path) -> None:
+    target, done = tmp_path / "folder", threading.Event()
+
+    def write() -> None:
+        while True:
+            with replacing(target) as temporary:
+                temporary.mkdir()
+                (temporary / "a").touch()
+            if done.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        try:
+            while not target.exists() and not writer.done():
+                pass
+            missing = sum(not (target / "a").exists() for _ in range(3_000))
+        finally:
+            done.set()
+        writer.result()
+    assert not missing
 
 
 def test_a_full_disk_leaves_nothing_half_written(finished_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
