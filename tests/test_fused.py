@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import grad_and_value, vmap
+from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
 from infinito import engine
-from infinito.fused import attention, cross_entropy, operator
+from infinito.fused import attention, cross_entropy, gelu, operator
 from infinito.noise import KeyedDropout
 from infinito.tasks import IGNORE
 
@@ -225,3 +225,57 @@ def test_fused_nats_are_the_plain_ones(words: int, filled: int) -> None:
     for mine, plain in zip(found[0], expected[0], strict=True):
         torch.testing.assert_close(mine, plain, rtol=1e-4, atol=1e-7)
     assert not found[0][0][..., words:].any()
+
+
+# --- GELU and dropout
+
+
+def test_gelu_and_its_slope_are_those_of_torch() -> None:
+    x = torch.cat([torch.linspace(-12, 12, 100_001), torch.tensor([0.0, -0.0, 1e-30, -1e30, 1e30])])
+    exact = x.double().requires_grad_()
+    truth = F.gelu(exact)
+    (slope,) = torch.autograd.grad(truth.sum(), exact)
+    found = gelu.value_and_slope(x)
+    for one, other in zip(found, (truth, slope), strict=True):
+        torch.testing.assert_close(one.double(), other.detach(), rtol=1e-6, atol=1e-6)
+    assert all(torch.isnan(part).all() for part in gelu.value_and_slope(torch.tensor([torch.nan])))
+
+
+class Activation(nn.Module):
+    def __init__(self, dropout: nn.Module) -> None:
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gelu.gelu_dropout(x, self.dropout)
+
+
+@compiles
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_compiled_gelu_and_dropout_have_value_and_gradient_of_the_plain_ones(rate: float, half: bool) -> None:
+    network = Activation(KeyedDropout(rate, 3) if rate else nn.Identity())
+    x = torch.randn(RUNS, 5, 7, 9).to(torch.bfloat16 if half else torch.float32)
+    weight, keys = torch.randn(RUNS, 5, 7, 9), torch.tensor([[1, 2], [3, 4]], dtype=torch.int32)
+
+    def loss(x: Tensor, weight: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        mixed = functional_call(network, {"dropout.key": key} if rate else {}, (x,))
+        return (mixed * weight).sum(), mixed
+
+    step = vmap(grad_and_value(loss, has_aux=True))
+    slope, (_, value) = step(x, weight, keys)
+    compiled_slope, (_, compiled_value) = torch.compile(step, fullgraph=True)(x, weight, keys)
+    within = 1e-2 if half else 1e-6
+    torch.testing.assert_close(compiled_value, value, rtol=within, atol=within)
+    torch.testing.assert_close(compiled_slope, slope, rtol=within, atol=within)
+    dropped = value == 0
+    assert dropped.any() == (rate > 0)
+    assert not compiled_value[dropped].any() and not compiled_slope[dropped].any()
+
+
+@compiles
+def test_compiled_code_takes_the_slope_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gelu, "value_and_slope", lambda x: (x, 3 * x))
+    step = torch.compile(grad_and_value(lambda x: gelu.gelu_dropout(x, nn.Identity()).sum()), fullgraph=True)
+    slope, value = step(torch.arange(4.0))
+    assert slope.tolist() == [0, 3, 6, 9] and value == 6

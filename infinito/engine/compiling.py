@@ -39,6 +39,8 @@ def compiled(step: Callable[..., Any], device: torch.device) -> Callable[..., An
         # one C++ file for the whole step: a third of the compile time of a file per kernel, and no helpers
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         options["cpp_wrapper"] = True
+        options["cpp.enable_floating_point_contract_flag"] = "fast"  # a product and a sum by one instruction
+        options["memory_planning"] = True
     how: dict[str, Any] = {"fullgraph": True, "dynamic": False}
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:  # from torch 2.13 on
         how["isolate_recompiles"] = True  # else all programs of a process share a limit of 8

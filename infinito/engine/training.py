@@ -41,8 +41,11 @@ class Plain:
         self.program, self.state, self.schedule, self.fixed = program, state, schedule, fixed
 
     def take(self, t: int) -> None:
-        """Step t, counted from 0."""
-        program, state, block = self.program, self.state, self.schedule.block(t, 1)
+        """Step t, counted from 0; the first one that is taken is a multiple of BEAT."""
+        program, state, place = self.program, self.state, t % BEAT
+        if place == 0:
+            self.block = self.schedule.block(t, BEAT)
+        block = Block(*(value[place : place + 1] for value in self.block))
         with fixed_order(program.device, program.precision):
             found = program.step(state.weights, state.first, state.second, state.buffers, block, self.fixed)
         state.losses[t], state.trace[t], state.weights, state.first, state.second, state.buffers = found

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from infinito.fused import operator
 from infinito.fused.attention import attend
 from infinito.fused.cross_entropy import fused_token_nats, token_nats
+from infinito.fused.gelu import gelu_dropout
 
 LARGE = 4096  # words of a vocabulary, above which the logits are by far the largest tensor
 
@@ -35,6 +36,19 @@ class Attention(nn.Module):
         return self.out_proj(mixed), weights
 
 
+class FeedForward(nn.Sequential):
+    """Two linear layers with GELU between them, each followed by dropout; a published checkpoint names all five."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        wide = nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout)
+        super().__init__(*wide, nn.Linear(4 * width, width), nn.Dropout(dropout))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h: [B, T, D] -> [B, T, D]."""
+        rise, _, dropout, fall, last = self
+        return last(fall(gelu_dropout(rise(h), dropout)))
+
+
 class Transformer(nn.Module):
     """The baseline: token and position embeddings, post-norm layers, linear head.
 
@@ -54,16 +68,7 @@ class Transformer(nn.Module):
         self.position_embedding = nn.Parameter(torch.randn(1, length, width) * 0.02)
         self.dropout = nn.Dropout(dropout)
         self.attention_layers = nn.ModuleList(Attention(width, heads, dropout, causal) for _ in range(layers))
-        self.ff_layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width, 4 * width),
-                nn.GELU(),
-                nn.Dropout(dropout),
-                nn.Linear(4 * width, width),
-                nn.Dropout(dropout),
-            )
-            for _ in range(layers)
-        )
+        self.ff_layers = nn.ModuleList(FeedForward(width, dropout) for _ in range(layers))
         self.layer_norms_1 = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.layer_norms_2 = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.output_projection = nn.Linear(width, vocabulary)
