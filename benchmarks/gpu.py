@@ -1,13 +1,13 @@
 """The training engine on one GPU: `python -m benchmarks.gpu --out h100.json`.
 
-Every measurement is a process of its own. Some compile at the same time, but only one is timed at a time. A small
+Every measurement is a process of its own. Some compile at the same time, and wait with it while one is timed. A small
 network is the original report's (benchmarks/engine.py). The language model has 6 layers, width 512, 8 heads, length
 256, vocabulary 50,257 (71.6M parameters), batch 16; for it `--text` names prepared data (`infinito.tasks`).
 
-Measured are milliseconds a step after the warm-up (the fastest 20 steps in a row: other processes compile, and try out
-kernels, meanwhile), model-steps or tokens per second, the seconds before (compiling, mostly), memory predicted and
-taken, and a hash of the digests of all weights after every step, by which equal bits are found: in another process, in
-other lanes beside other runs, after an interruption. `unfused` is without the kernels of `infinito.fused`.
+Measured are milliseconds a step after the warm-up (the fastest 20 in a row), model-steps or tokens per second, the
+seconds before (compiling, mostly), memory predicted and taken, and a hash of the digests of all weights after every
+step, by which equal bits are found: in another process, in other lanes beside other runs, after an interruption.
+`unfused` is without the kernels of `infinito.fused`.
 """
 
 import argparse
@@ -53,12 +53,19 @@ class Enough(Exception):
     """All steps that were to be timed are done."""
 
 
-@contextlib.contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """While it lasts no other process is timed."""
-    with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+class Turn:
+    """Before it is entered others compile too; while it lasts nobody else computes, nor tries out kernels."""
+
+    def __init__(self, file: Path) -> None:
+        self.lock = file.open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_SH)
+
+    def __enter__(self) -> None:
+        torch.cuda.synchronize()  # what was launched is not for another's turn
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self.lock, fcntl.LOCK_SH)
 
 
 def small(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, engine.Settings]:
@@ -90,24 +97,23 @@ def prepare(job: Json) -> tuple[engine.Program, Callable[[], nn.Module], tasks.D
     return program, make, data.to(program.device), how
 
 
-def timed(job: Json) -> Json:
+def timed(job: Json, turn: Turn) -> Json:
     """One stack: the clock runs from step 10 on, whatever is evaluated after the last one."""
     program, make, data, how = prepare(job)
     seeds = job.get("seeds") or [seed % 64 for seed in range(job["width"])]
     moments: dict[str, float] = {"begin": time.perf_counter()}
-    lock = alone(Path(job["lock"]))
     beats: list[float] = []
 
     def progress(step: int) -> None:
         if step == WARM:
             moments["waiting"] = time.perf_counter()
-            lock.__enter__()
+            turn.__enter__()
         elif WARM < step < job["steps"]:  # the last one is not followed by another, which would be launched meanwhile
             beats.append(time.perf_counter())
 
     torch.cuda.reset_peak_memory_stats()
     trained = engine.train(program, data, how, seeds, seeds, seeds, progress=progress)
-    lock.__exit__(None, None, None)  # only now: the evaluation would slow others down
+    turn.__exit__()  # only now: the evaluation would slow others down
     ms = min(b - a for a, b in zip(beats[1:], beats[3:], strict=False)) / 20 * 1000
     found = {
         "ms_per_step": ms,
@@ -130,7 +136,7 @@ def timed(job: Json) -> Json:
     return found
 
 
-def interrupted(job: Json) -> Json:
+def interrupted(job: Json, turn: Turn) -> Json:
     """Stop in the middle, go on from the snapshot with a new recording: the same bits?"""
     program, _, data, how = prepare(job)
     seeds = list(range(job["width"]))
@@ -156,7 +162,7 @@ def interrupted(job: Json) -> Json:
     }
 
 
-def report(job: Json) -> Json:
+def report(job: Json, turn: Turn) -> Json:
     """The report's experiment: 10 runs of each arm, 3,000 steps, both arms at once or one after the other."""
     arms = {network: prepare(job | {"network": network}) for network in NETWORKS}
     seeds = list(range(10))
@@ -186,7 +192,7 @@ def report(job: Json) -> Json:
             thread.start()
         warm.wait()
         ready = time.perf_counter()
-        with alone(Path(job["lock"])):
+        with turn:
             start = time.perf_counter()
             go.set()
             for thread in threads:
@@ -196,7 +202,7 @@ def report(job: Json) -> Json:
 
     before, first = both()
     times = [first, *(both()[1] for _ in range(REPEATS - 1))]
-    with alone(Path(job["lock"])):
+    with turn:
         began = time.perf_counter()
         for program, _, data, how in arms.values():
             engine.train(program, data, how, seeds, seeds, seeds)
@@ -209,11 +215,11 @@ def report(job: Json) -> Json:
     }
 
 
-def plain(job: Json) -> Json:
+def plain(job: Json, turn: Turn) -> Json:
     """The plain loop on the same GPU, torch's own dropout."""
     make, data, how = small(job)
     times: list[float] = []
-    with alone(Path(job["lock"])):
+    with turn:
         train_one(
             lambda: make().cuda(),
             data.to(torch.device("cuda")),
@@ -228,7 +234,7 @@ def plain(job: Json) -> Json:
     return {"ms_per_step": ms, "model_steps_per_second": 1000 / ms}
 
 
-def hugging_face(job: Json) -> Json:
+def hugging_face(job: Json, turn: Turn) -> Json:
     """GPT-2 of Hugging Face at the size of the language model, as its users train it."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -254,7 +260,7 @@ def hugging_face(job: Json) -> Json:
     for t in range(WARM):
         step(t)
     torch.cuda.synchronize()
-    with alone(Path(job["lock"])):
+    with turn:
         began = time.perf_counter()
         for t in range(WARM, job["steps"]):
             step(t)
@@ -311,7 +317,7 @@ def one(job: Json) -> Json:
 
         training.fixed_order = nothing
     operator.HAS_TRITON = operator.HAS_TRITON and not job.get("unfused")
-    return KINDS[job["kind"]](job)
+    return KINDS[job["kind"]](job, Turn(Path(job["lock"])))
 
 
 def main() -> None:

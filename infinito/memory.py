@@ -47,7 +47,8 @@ def bytes_per_run(
 
     with FakeTensorMode(), torch.device(device):
         network = compared(keyed(make())).train()
-        own = {x.untyped_storage()._cdata for x in (*network.parameters(), *network.buffers())}
+        held = [x.untyped_storage() for x in (*network.parameters(), *network.buffers())]  # even if one is replaced
+        own = {storage._cdata for storage in held}
         ids = torch.zeros(batch, length, dtype=torch.int64)
         with (
             saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -57,7 +58,7 @@ def bytes_per_run(
         rows = ROWS * sum(p.numel() * p.element_size() for p in network.parameters())
     sizes = [size for storage, size in kept.items() if storage not in own]
     activations = sum(sizes) + max(sizes, default=0)  # and the gradient of the largest of them
-    ready = 2 * BEAT * batch * length * 8 if device == "cuda" else 0  # inputs and targets of the next steps
+    ready = 2 * BEAT * batch * length * 8  # inputs and targets of the next steps
     return rows + activations + ready + steps * (batch + 1) * 8  # order of the data, keys of the noise
 
 

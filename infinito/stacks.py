@@ -404,6 +404,8 @@ def _save(job: StackJob, trained: engine.Trained, data: tasks.Data, folder: Path
         "git_untracked": tree["untracked"],
         **environment(job.device),
     }
+    if job.device == "cpu" and trained.compiled:
+        record["versions"]["c++"] = engine.compiler_version()
     write_json(folder / "stack.json", record)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from infinito import engine
 from infinito.fused import attention, cross_entropy, gelu, operator
+from infinito.networks.transformer import feed_forward
 from infinito.noise import KeyedDropout
 from infinito.tasks import IGNORE
 
@@ -279,3 +280,36 @@ def test_compiled_code_takes_the_slope_of_the_forward_pass(monkeypatch: pytest.M
     step = torch.compile(grad_and_value(lambda x: gelu.gelu_dropout(x, nn.Identity()).sum()), fullgraph=True)
     slope, value = step(torch.arange(4.0))
     assert slope.tolist() == [0, 3, 6, 9] and value == 6
+
+
+class Sometimes(nn.Dropout):
+    """Dropout that draws on its own."""
+
+
+@compiles
+@pytest.mark.parametrize(
+    "x, dropout",
+    [
+        (torch.linspace(-2, 2, 9, dtype=torch.float64), nn.Identity()),
+        (torch.linspace(-2, 2, 9), nn.Identity().eval()),
+        (torch.linspace(-2, 2, 9), KeyedDropout(0.5, 1).eval()),
+        (torch.linspace(-2, 2, 9), Sometimes(0.0)),
+    ],
+    ids=["double precision", "evaluation", "evaluation with dropout", "dropout of another kind"],
+)
+def test_elsewhere_compiled_code_is_the_plain_one(
+    x: Tensor, dropout: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gelu, "value_and_slope", None)
+    found = torch.compile(lambda x: gelu.gelu_dropout(x, dropout), fullgraph=True)(x)
+    torch.testing.assert_close(found, F.gelu(x), rtol=1e-6, atol=1e-6)
+
+
+def test_a_block_with_another_activation_keeps_it() -> None:
+    block = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Dropout(0.0), nn.Linear(8, 4))
+    h = torch.randn(2, 4)
+    torch.testing.assert_close(feed_forward(block, h), block(h), rtol=0, atol=0)
+    block[1] = nn.GELU(approximate="tanh")
+    torch.testing.assert_close(feed_forward(block, h), block(h), rtol=0, atol=0)
+    block[1] = nn.GELU()
+    torch.testing.assert_close(feed_forward(block, h), block(h), rtol=0, atol=0)

@@ -23,6 +23,13 @@ def test_more_of_anything_takes_more_memory() -> None:
     assert memory.bytes_per_run(maker(), 100, 8, 12, "bfloat16") < base
 
 
+def test_the_prediction_is_the_same_every_time() -> None:
+    make = functools.partial(
+        build, "infinito_v52", vocabulary=17, width=32, layers=2, heads=2, length=12, causal=False, dropout=0.1
+    )  # replaces buffers as it goes
+    assert len({memory.bytes_per_run(make, 100, 8, 12) for _ in range(20)}) == 1
+
+
 def test_rows_count_four_times() -> None:
     network = maker()()
     rows = 4 * sum(p.numel() * 4 for p in network.parameters())

@@ -29,6 +29,7 @@ def test_every_stack_has_its_record(finished_study: Path) -> None:
         assert record["runs"] == rows.sort_values("lane")["run_id"].tolist()
         for key in ("arm", "train", "data_sha256", "code_sha256", "versions", "device", "finished"):
             assert record[key]
+        assert ("c++" in record["versions"]) == record["compiled"]
 
 
 def test_identity_is_the_run_alone(write_study: Callable[..., Path]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from infinito import stacks, tasks, verify
+from infinito import engine, stacks, tasks, verify
 from infinito.params import load_study
 from infinito.runs import Run, collect
 from infinito.stages import STAGES
@@ -115,13 +115,14 @@ def test_another_width_begins_equal_and_its_verdict_follows_the_bits(infinito: I
 def test_the_environment_is_compared_with_the_record(infinito: Infinito, study: Path) -> None:
     folder, runs = stack_of(study)
     record = read_json(folder / "stack.json")
-    versions = record["versions"] | {"torch": "1.0"}
+    versions = record["versions"] | {"torch": "1.0", "c++": "older"}
     change_record(folder, versions=versions, processor="a faster one", code_sha256="0" * 64, compiled=True)
     done = infinito("verify", runs[0], "--study", str(study))
     assert done.returncode == 0  # the bits decide
     line = done.stdout.splitlines()[0]
     for words in (
         f"torch {record['versions']['torch']} (was 1.0)",
+        f"c++ {engine.compiler_version()} (was older)",
         f"processor {record['processor']} (was a faster one)",
         f"code_sha256 {record['code_sha256'][:12]} (was 000000000000)",
         "compiled False (was True)",

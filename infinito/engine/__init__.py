@@ -10,7 +10,7 @@ an order that does not depend on timing, on a GPU too.
 Shapes: S runs, P parameters of one run, B batch, T length, V vocabulary, N evaluation examples.
 """
 
-from infinito.engine.compiling import compiler
+from infinito.engine.compiling import compiler, compiler_version
 from infinito.engine.evaluation import Evaluation, predict
 from infinito.engine.objective import Objective
 from infinito.engine.program import Program
@@ -24,6 +24,7 @@ __all__ = [
     "Settings",
     "Trained",
     "compiler",
+    "compiler_version",
     "learning_rate",
     "predict",
     "train",

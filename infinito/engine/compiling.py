@@ -5,6 +5,7 @@ import functools
 import inspect
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,16 @@ NARROW = 32  # runs, up to which a step on a GPU waits for its launches more tha
 def compiler() -> str | None:
     """Where torch.compile finds its C++ compiler, or None."""
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+
+
+@functools.cache
+def compiler_version() -> str | None:
+    """What that compiler says it is; it chooses which product and sum become one instruction, and so the last bits."""
+    path = compiler()
+    if path is None:
+        return None
+    done = subprocess.run([path, "--version"], capture_output=True, text=True)
+    return next(iter(done.stdout.splitlines()), None)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from infinito.tasks import Data
 from infinito.trace import digests
 
 PROBE = 256  # validation examples behind a point of a learning curve
-BEAT = 10  # steps between two reports of progress; on a GPU, steps whose batches lie ready
+BEAT = 10  # steps between two reports of progress, and steps whose batches lie ready
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""What a GPU does best in one pass: operators with kernels of their own, beside the plain code that they equal."""
+"""What is best done in one pass, beside the plain code that it equals: by kernels on a GPU, and GELU on a CPU."""

@@ -5,6 +5,9 @@ distribution function (Hendrycks & Gimpel 2016), that is P once more, an exponen
 a CPU this was a tenth of a step. Here the forward pass computes value and slope from one exponential, tosses the coins
 once, and leaves the slope for the backward pass, which multiplies by it. A GPU waits for memory and not for
 arithmetic: there the plain code is faster.
+
+The slope is a constant to autograd: a network that takes a gradient of a gradient through it calls
+`torch.nn.functional.gelu` instead.
 """
 
 import math
@@ -21,7 +24,7 @@ COEFFICIENTS = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.25482959
 
 
 def value_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """GELU(x) and its derivative P(x) + x P'(x), absolute error below 1e-6; float32 [..] -> two of [..]."""
+    """GELU(x) and its derivative P(x) + x P'(x), error below 1e-6 (1 + |value|); float32 [..] -> two of [..]."""
     # a power of 2: an exp that is used twice would be stored instead of the slope (Inductor, `mark_reuse`)
     density = torch.exp2(x * x * (-0.5 * math.log2(math.e)))
     t = 1 / (1 + POLE * math.sqrt(0.5) * x.abs())
@@ -40,9 +43,9 @@ def gelu_dropout(x: Tensor, dropout: nn.Module) -> Tensor:
         x: [..].
         dropout: `KeyedDropout`, `nn.Dropout`, or the identity.
     """
-    known = isinstance(dropout, nn.Identity) or (isinstance(dropout, KeyedDropout) and dropout.training)
+    known = dropout.training and isinstance(dropout, nn.Identity | KeyedDropout)
     if not known or x.is_cuda or x.dtype == torch.float64 or not torch.compiler.is_compiling():
         return dropout(F.gelu(x))
     value, slope = value_and_slope(x.detach().float())
     value, slope = dropout.forward(value), dropout.forward(slope)  # the same coins
-    return value.to(x.dtype) + (x - x.detach()) * slope.to(x.dtype)  # the second term is 0 and has the gradient
+    return value.to(x.dtype) + (x - x.detach()) * slope.to(x.dtype)  # the second term is 0, and has the gradient

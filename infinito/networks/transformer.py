@@ -36,17 +36,16 @@ class Attention(nn.Module):
         return self.out_proj(mixed), weights
 
 
-class FeedForward(nn.Sequential):
-    """Two linear layers with GELU between them, each followed by dropout; a published checkpoint names all five."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        wide = nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout)
-        super().__init__(*wide, nn.Linear(4 * width, width), nn.Dropout(dropout))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """h: [B, T, D] -> [B, T, D]."""
-        rise, _, dropout, fall, last = self
-        return last(fall(gelu_dropout(rise(h), dropout)))
+def feed_forward(block: nn.Module, h: Tensor) -> Tensor:
+    """block(h); GELU and the dropout behind it in one pass, where they are the second and the third of a sequence."""
+    modules = list(block) if isinstance(block, nn.Sequential) else []
+    activation = modules[1] if len(modules) > 2 else None
+    if type(activation) is not nn.GELU or activation.approximate != "none":
+        return block(h)
+    h = gelu_dropout(modules[0](h), modules[2])
+    for module in modules[3:]:
+        h = module(h)
+    return h
 
 
 class Transformer(nn.Module):
@@ -68,7 +67,16 @@ class Transformer(nn.Module):
         self.position_embedding = nn.Parameter(torch.randn(1, length, width) * 0.02)
         self.dropout = nn.Dropout(dropout)
         self.attention_layers = nn.ModuleList(Attention(width, heads, dropout, causal) for _ in range(layers))
-        self.ff_layers = nn.ModuleList(FeedForward(width, dropout) for _ in range(layers))
+        self.ff_layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(width, 4 * width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(4 * width, width),
+                nn.Dropout(dropout),
+            )
+            for _ in range(layers)
+        )
         self.layer_norms_1 = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.layer_norms_2 = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.output_projection = nn.Linear(width, vocabulary)
@@ -82,7 +90,7 @@ class Transformer(nn.Module):
         """One post-norm layer: h [B, T, D] -> (h [B, T, D], attention weights [B, H, T, T] or None)."""
         mixed, weights = self.attention_layers[i](h, keep_weights)
         h = self.layer_norms_1[i](h + mixed)
-        return self.layer_norms_2[i](h + self.ff_layers[i](h)), weights
+        return self.layer_norms_2[i](h + feed_forward(self.ff_layers[i], h)), weights
 
     def hidden(self, input_ids: Tensor) -> Tensor:
         """What the head reads: input_ids, integer [B, T] -> [B, T, D]."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from infinito import params, stacks, tasks
+from infinito import engine, params, stacks, tasks
 from infinito.params import Study
 from infinito.provenance import code_sha256, environment
 from infinito.runs import Run
@@ -206,7 +206,8 @@ def changed_environment(stack: Recorded) -> Json:
     then = {key: record.get(key) for key in ("device", "processor", "code_sha256", "compiled")}
     here = {key: now[key] for key in ("device", "processor")}
     here |= {"code_sha256": code_sha256(stack.job.arm.network), "compiled": stack.job.compiled}
-    for package in ("torch", "cuda", "driver"):
+    now["versions"]["c++"] = engine.compiler_version()
+    for package in ("torch", "cuda", "driver", "c++"):
         then[package], here[package] = record.get("versions", {}).get(package), now["versions"].get(package)
     return {
         key: {"recorded": value, "here": here[key]}
