@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from infinito import anova, ensemble, golden, paired, predict, sequential
-from infinito.compare import Family, compare, family
-from infinito.paired import Array
+from infinito.questions import ensemble, golden
+from infinito.questions.compare import Family, compare, family
+from infinito.statistics import anova, correlation, paired, sequential
+from infinito.statistics.paired import Array
 
 REPEATS = 2000
 MANY = 20_000
@@ -294,7 +295,7 @@ def c18(rng: np.random.Generator) -> Iterator[Row]:
     for rho in (0.0, 0.5, 0.8):
         pearson = 2 * math.sin(math.pi * rho / 6)  # of the normal distribution with this rank correlation
         x, noise = rng.standard_normal((2, REPEATS, 20))
-        result = predict.spearman(x, pearson * x + math.sqrt(1 - pearson**2) * noise)
+        result = correlation.spearman(x, pearson * x + math.sqrt(1 - pearson**2) * noise)
         got = covers(result.ci_low, result.ci_high, rho)
         yield Row("C18", f"Spearman interval, n=20, true {rho}: covers", 0.93, 0.98, got)
 
@@ -303,9 +304,9 @@ def c18(rng: np.random.Generator) -> Iterator[Row]:
 def c19(rng: np.random.Generator) -> Iterator[Row]:
     y, _ = grids(rng, REPEATS, (10, 10, 1), (1, 1, 1, 0))
     proxy = rng.standard_normal((REPEATS, 10))
-    rows = predict.spearman(proxy, y.mean((2, 3))).p
+    rows = correlation.spearman(proxy, y.mean((2, 3))).p
     yield Row("C19", "proxy of the init seed, no skill, 10 rows: rejects", *TYPE_1, share(rows < ALPHA))
-    cells = predict.spearman(np.repeat(proxy, 10, axis=1), y.reshape(REPEATS, -1)).p
+    cells = correlation.spearman(np.repeat(proxy, 10, axis=1), y.reshape(REPEATS, -1)).p
     yield Row("C19", "must fail: the same proxy against all 100 cells: rejects", 0.20, 1.0, share(cells < ALPHA))
 
 

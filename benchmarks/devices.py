@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 
 from flows import fanout
-from infinito import runs, seeds, stacks, tasks
+from infinito import runs, seeds, tasks
 from infinito.params import load_study
-from infinito.provenance import environment
-from infinito.runs import Run
+from infinito.runs import stacks
+from infinito.runs.provenance import environment
+from infinito.runs.table import Run
 from infinito.stages import STAGES
 from infinito.storage import read_json, write_json
 

@@ -24,8 +24,9 @@ import torch
 from torch import nn
 
 from flows.fanout import worker_count
-from infinito import engine, params, provenance, tasks
+from infinito import params, tasks, training
 from infinito.networks import build
+from infinito.runs import provenance
 from tests.reference import train_one
 
 NETWORKS = ("infinito_v52", "transformer")
@@ -43,8 +44,8 @@ DYCK = params.Dyck(
 )
 
 
-def settings(steps: int) -> engine.Settings:
-    return engine.Settings(
+def settings(steps: int) -> training.Settings:
+    return training.Settings(
         steps=steps,
         batch=32,
         learning_rate=0.0005,
@@ -73,9 +74,9 @@ class Stack:
 
 
 @functools.cache
-def program(network: str, folder: Path, precision: str) -> tuple[engine.Program, tasks.Data]:
+def program(network: str, folder: Path, precision: str) -> tuple[training.Program, tasks.Data]:
     data = tasks.load(folder)
-    return engine.Program(maker(network, data), precision=precision), data
+    return training.Program(maker(network, data), precision=precision), data
 
 
 class Compiled(Exception):
@@ -100,7 +101,7 @@ def stack(job: Stack) -> None:
 def train(job: Stack, progress: Callable[[int], None]) -> None:
     torch.set_num_threads(1)
     prepared, data = program(job.network, job.folder, job.precision)
-    engine.train(prepared, data, settings(job.steps), job.seeds, job.seeds, job.seeds, progress=progress)
+    training.train(prepared, data, settings(job.steps), job.seeds, job.seeds, job.seeds, progress=progress)
 
 
 def measure_engine(
@@ -187,7 +188,7 @@ def main() -> None:
         "precision": arguments.precision,
         "processes": workers,
         "torch": torch.__version__,
-        "compiled": engine.compiler() is not None,
+        "compiled": training.compiler() is not None,
         "processor": provenance.processor(),
     }
     if arguments.json:

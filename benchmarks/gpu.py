@@ -7,7 +7,7 @@ network is the original report's (benchmarks/engine.py). The language model has 
 Measured are milliseconds a step after the warm-up (the fastest 20 in a row), model-steps or tokens per second, the
 seconds before (compiling, mostly), memory predicted and taken, and a hash of the digests of all weights after every
 step, by which equal bits are found: in another process, in other lanes beside other runs, after an interruption.
-`unfused` is without the kernels of `infinito.fused`.
+`unfused` is without the kernels of `infinito.operations.fused`.
 """
 
 import argparse
@@ -30,12 +30,12 @@ import torch
 from torch import nn
 
 from benchmarks.engine import DYCK, NETWORKS, settings
-from infinito import engine, memory, snapshot, tasks
-from infinito.engine import training
-from infinito.fused import operator
+from infinito import tasks, training
 from infinito.networks import build
-from infinito.provenance import environment
+from infinito.operations.fused import operator
+from infinito.runs.provenance import environment
 from infinito.storage import write_json
+from infinito.training import memory, snapshot
 from tests.reference import train_one
 
 Json = dict[str, Any]
@@ -68,17 +68,17 @@ class Turn:
         fcntl.flock(self.lock, fcntl.LOCK_SH)
 
 
-def small(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, engine.Settings]:
+def small(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, training.Settings]:
     data = tasks.load(Path(job["data"]) / str(job.get("depth", DYCK.max_depth)))
     shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": False}
     trunk = {"width": job.get("trunk", 64), "layers": 2, "heads": 4, "dropout": 0.1}
     return functools.partial(build, job["network"], **trunk, **shape), data, settings(job["steps"])
 
 
-def large(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, engine.Settings]:
+def large(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, training.Settings]:
     data = tasks.load(Path(job["text"]))
     shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": LENGTH}
-    how = engine.Settings(
+    how = training.Settings(
         steps=job["steps"],
         batch=BATCH,
         learning_rate=0.0003,
@@ -91,9 +91,9 @@ def large(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, engine.Settin
     return functools.partial(build, "transformer", **LANGUAGE_MODEL, **shape), data, how
 
 
-def prepare(job: Json) -> tuple[engine.Program, Callable[[], nn.Module], tasks.Data, engine.Settings]:
+def prepare(job: Json) -> tuple[training.Program, Callable[[], nn.Module], tasks.Data, training.Settings]:
     make, data, how = (large if job.get("language") else small)(job)
-    program = engine.Program(make, "cuda", precision=job["precision"])
+    program = training.Program(make, "cuda", precision=job["precision"])
     return program, make, data.to(program.device), how
 
 
@@ -112,7 +112,7 @@ def timed(job: Json, turn: Turn) -> Json:
             beats.append(time.perf_counter())
 
     torch.cuda.reset_peak_memory_stats()
-    trained = engine.train(program, data, how, seeds, seeds, seeds, progress=progress)
+    trained = training.train(program, data, how, seeds, seeds, seeds, progress=progress)
     turn.__exit__()  # only now: the evaluation would slow others down
     ms = min(b - a for a, b in zip(beats[1:], beats[3:], strict=False)) / 20 * 1000
     found = {
@@ -149,10 +149,10 @@ def interrupted(job: Json, turn: Turn) -> Json:
                 raise Enough
 
         with contextlib.suppress(Enough):
-            engine.train(program, data, how, seeds, seeds, seeds, progress=stop, snapshot=file)
+            training.train(program, data, how, seeds, seeds, seeds, progress=stop, snapshot=file)
         snapshot.SECONDS = 1e9
         done: list[int] = []
-        resumed = engine.train(program, data, how, seeds, seeds, seeds, progress=done.append, snapshot=file)
+        resumed = training.train(program, data, how, seeds, seeds, seeds, progress=done.append, snapshot=file)
     return {
         "first_step_after": done[0],
         "hash": {
@@ -184,7 +184,7 @@ def report(job: Json, turn: Turn) -> Json:
                     raise Enough
 
             with contextlib.suppress(Enough), torch.cuda.stream(torch.cuda.Stream()):
-                engine.train(program, data, how, seeds, seeds, seeds, progress=progress)
+                training.train(program, data, how, seeds, seeds, seeds, progress=progress)
 
         threads = [threading.Thread(target=arm, args=(network,)) for network in NETWORKS]
         began = time.perf_counter()
@@ -205,7 +205,7 @@ def report(job: Json, turn: Turn) -> Json:
     with turn:
         began = time.perf_counter()
         for program, _, data, how in arms.values():
-            engine.train(program, data, how, seeds, seeds, seeds)
+            training.train(program, data, how, seeds, seeds, seeds)
         one_by_one = time.perf_counter() - began
     return {
         "seconds_both_at_once": min(times),

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from infinito import runs, stacks, tasks
+from infinito import runs, tasks
 from infinito.params import Study, load_study
-from infinito.provenance import environment, this_device
+from infinito.runs import stacks
+from infinito.runs.provenance import environment, this_device
 from infinito.stages import STAGES, crossed
 from infinito.storage import read_json, write_json
 

@@ -20,10 +20,11 @@ import torch
 import vl_convert
 
 from benchmarks.engine import DYCK, settings
-from infinito import engine, memory, tasks
+from infinito import tasks, training
 from infinito.networks import build
-from infinito.provenance import environment
+from infinito.runs.provenance import environment
 from infinito.storage import read_json, write_json
+from infinito.training import memory
 
 Json = dict[str, Any]
 
@@ -41,7 +42,7 @@ def measure(point: Json) -> Json:
         data = tasks.load(folder)
     shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": False}
     make = functools.partial(build, "transformer", width=point["width"], layers=2, heads=4, dropout=0.1, **shape)
-    program = engine.Program(make)
+    program = training.Program(make)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     times: dict[int, float] = {}
 
@@ -49,7 +50,7 @@ def measure(point: Json) -> Json:
         times[step] = time.perf_counter()
 
     seeds = list(range(point["stack"]))
-    engine.train(program, data, settings(STEPS + 10), seeds, seeds, seeds, progress=progress)
+    training.train(program, data, settings(STEPS + 10), seeds, seeds, seeds, progress=progress)
     ms = (times[STEPS] - times[WARM]) / (STEPS - WARM) * 1000
     per_run = memory.bytes_per_run(make, STEPS, 32, data.length)
     return point | {

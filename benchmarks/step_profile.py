@@ -17,8 +17,8 @@ import torch._inductor.config
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine import DYCK, maker, settings
-from infinito import engine, tasks
-from infinito.provenance import environment
+from infinito import tasks, training
+from infinito.runs.provenance import environment
 from infinito.storage import write_json
 
 RUNS, TOKENS = 5, 576
@@ -33,7 +33,7 @@ class Enough(Exception):
 def kernels(data: tasks.Data, precision: str) -> dict[str, Any]:
     """Milliseconds a step, longest first."""
     torch._inductor.config.cpp.enable_kernel_profile = True
-    program = engine.Program(maker("infinito_v52", data), precision=precision)
+    program = training.Program(maker("infinito_v52", data), precision=precision)
     profiler = profile(activities=[ProfilerActivity.CPU])
 
     def progress(step: int) -> None:
@@ -45,7 +45,7 @@ def kernels(data: tasks.Data, precision: str) -> dict[str, Any]:
 
     seeds = list(range(RUNS))
     with contextlib.suppress(Enough):
-        engine.train(program, data, settings(TO + 40), seeds, seeds, seeds, progress=progress)
+        training.train(program, data, settings(TO + 40), seeds, seeds, seeds, progress=progress)
     found: dict[str, float] = {}
     for event in profiler.key_averages():
         name = event.key[:100]  # several kernels begin alike

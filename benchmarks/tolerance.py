@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infinito import seeds, stacks, tasks
-from infinito.compare import compare
+from infinito import seeds, tasks
 from infinito.params import load_study
-from infinito.provenance import environment, this_device
-from infinito.runs import Run
+from infinito.questions.compare import compare
+from infinito.runs import stacks
+from infinito.runs.provenance import environment, this_device
+from infinito.runs.table import Run
 from infinito.storage import write_json
 
 ARMS = ("candidate", "baseline")

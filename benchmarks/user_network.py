@@ -26,8 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.engine import DYCK, settings
-from infinito import engine, provenance, tasks, vectorizable
+from infinito import tasks, training
 from infinito.networks import build
+from infinito.runs import provenance
+from infinito.training import vectorizable
 from tests.reference import train_one
 
 NETWORKS = {
@@ -88,11 +90,11 @@ def maker(network: str, data: tasks.Data) -> Callable[[], nn.Module]:
     return functools.partial(build, network, width=64, layers=2, heads=4, dropout=0.1, **shape)
 
 
-def stacked(program: engine.Program, data: tasks.Data, width: int, steps: int) -> float:
+def stacked(program: training.Program, data: tasks.Data, width: int, steps: int) -> float:
     """Model-steps per second of a stack, after its first ten steps, in which it is compiled."""
     times: list[float] = []
     seeds = list(range(width))
-    engine.train(
+    training.train(
         program,
         data,
         settings(steps + 10),
@@ -143,7 +145,7 @@ def main() -> None:
         makers = {name: maker(network, data) for name, network in NETWORKS.items()}
         for name, make in makers.items():
             vectorizable.check(NETWORKS[name], make, data.validation, compiled=False)
-        programs = {name: engine.Program(make) for name, make in makers.items()}
+        programs = {name: training.Program(make) for name, make in makers.items()}
         measured: dict[str, list[tuple[float, float]]] = {name: [] for name in makers}
         for _ in range(arguments.repeats):  # in turns, so that what else the machine does falls on all alike
             for name, make in makers.items():
@@ -162,7 +164,7 @@ def main() -> None:
         "stack": arguments.stack,
         "repeats": arguments.repeats,
         "torch": torch.__version__,
-        "compiled": engine.compiler() is not None,
+        "compiled": training.compiler() is not None,
         "processor": provenance.processor(),
     }
     if arguments.json:

@@ -208,8 +208,8 @@ def _described(token: _Token, dask_worker: Any) -> dict[str, str] | str:
     """
     import torch
 
-    from infinito.provenance import code_sha256, device_class, this_device
-    from infinito.stacks import compiles
+    from infinito.runs.provenance import code_sha256, device_class, this_device
+    from infinito.runs.stacks import compiles
 
     try:
         _check_worker(dask_worker, token)
@@ -270,8 +270,8 @@ def _work(pickled: bytes, token: _Token) -> Path | Failure:
 def _on_this_machine(run: Run[Any], job: Any, progress: Callable[[int], None]) -> Path:
     import torch
 
-    from infinito.provenance import this_device
-    from infinito.stacks import StackJob
+    from infinito.runs.provenance import this_device
+    from infinito.runs.stacks import StackJob
 
     torch.set_num_threads(1)
     if isinstance(job, StackJob):  # planned on a machine that may have no GPU

@@ -2,19 +2,17 @@
 
 import asyncio
 import os
-import re
 import signal
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import httpx
-import tzlocal
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
@@ -22,12 +20,13 @@ from prefect.states import Cancelled, Crashed
 from prefect.types.entrypoint import EntrypointType
 
 from flows.pipeline import pipeline
-from flows.serve import Service
+from flows.service import Service, schedule
+
+if TYPE_CHECKING:
+    from flows.service import Schedule
 
 ARTIFACTS = ("lineage", "runs", "verdict", "golden")  # of the flow; no menu of the pages lists them
 SECONDS_TO_POLL = 5
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-Schedule = CronSchedule | IntervalSchedule
 
 
 def work(service: Service, home: Path) -> None:
@@ -76,32 +75,7 @@ async def _stop_when(told: asyncio.Event, runner: Runner, client: PrefectClient)
     await runner.astop()
 
 
-def schedule(cron: str | None, every: str | None) -> Schedule | None:
-    """The schedule in the time zone of this machine.
-
-    Raises:
-        ValueError: it is none; names the flag.
-    """
-    zone = tzlocal.get_localzone_name() or "UTC"
-    if every is not None:
-        match = re.fullmatch(r"(\d{1,6})([smhd])", every)
-        seconds = int(match[1]) * UNITS[match[2]] if match else 0
-        if seconds < 10:
-            raise ValueError(f"--every: found {every!r}; allowed: 10s or more, such as 15m, 2h or 1d")
-        # anchored, so that it does not depend on when it was started: 15m is at 0, 15, 30 and 45 minutes past
-        anchor = datetime(2024, 1, 1, tzinfo=tzlocal.get_localzone())
-        return IntervalSchedule(interval=timedelta(seconds=seconds), anchor_date=anchor, timezone=zone)
-    if cron is not None:
-        try:
-            return CronSchedule(cron=cron, timezone=zone)
-        except ValueError as error:
-            raise ValueError(
-                f"--cron: found {cron!r}; allowed: minute, hour, day, month, weekday, such as '0 3 * * 1-5'"
-            ) from error
-    return None
-
-
-async def _deployment(study: str, name: str, times: Schedule | None) -> RunnerDeployment:
+async def _deployment(study: str, name: str, times: "Schedule | None") -> RunnerDeployment:
     return await pipeline.ato_deployment(
         name,
         schedules=[] if times is None else [times],
@@ -178,7 +152,7 @@ async def _skip(client: PrefectClient, ids: set[UUID], scheduled: bool) -> None:
         active.add(run.deployment_id)
 
 
-def _announce(service: Service, names: dict[str, str], times: Schedule | None, home: Path) -> None:
+def _announce(service: Service, names: dict[str, str], times: "Schedule | None", home: Path) -> None:
     """Write the file that says that all is served, in the words that people read."""
     when = "no schedule: start it from its page"
     if times is not None:

@@ -21,7 +21,7 @@ import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import IO, NoReturn
@@ -29,36 +29,12 @@ from typing import IO, NoReturn
 import psutil  # type: ignore[import-untyped]
 
 from flows.fanout import die_with_parent
+from flows.service import Service, schedule
 
 SECONDS_TO_START = 120  # the first server of a repository creates its database
 SECONDS_TO_STOP = 60  # a flow run has 30 to end
 LONGEST_PAUSE = 60  # seconds before a process that keeps ending is started again
 LOG_BYTES = 5_000_000
-
-
-@dataclass(frozen=True)
-class Service:
-    """What is served, and where; the studies as absolute paths."""
-
-    studies: tuple[str, ...]
-    cron: str | None
-    every: str | None
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def arguments(self) -> list[str]:
-        """This, as on the command line."""
-        schedule = {"--cron": self.cron, "--every": self.every}
-        given = [f"{flag}={value}" for flag, value in schedule.items() if value is not None]
-        return [*(f"--study={study}" for study in self.studies), *given, f"--port={self.port}"]
-
-    def __str__(self) -> str:
-        when = f"cron {self.cron}" if self.cron else f"every {self.every}" if self.every else "no schedule"
-        return f"{self.url}, {when}, {', '.join(self.studies)}"
 
 
 def up(service: Service, home: Path) -> int:
@@ -323,7 +299,6 @@ def _service(options: argparse.Namespace, repository: Path) -> Service:
         FileNotFoundError, ValueError: one line, naming the flag or the file.
     """
     from flows.repro import read_stages
-    from flows.runner import schedule
 
     if options.cron is not None and options.every is not None:
         raise ValueError("--cron, --every: found both; allowed: one of them")

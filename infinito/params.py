@@ -120,6 +120,11 @@ class Train(Section):
         return recipe(self.model_dump())
 
     @property
+    def design(self) -> tuple[int, ...] | Literal["anytime"]:
+        """The looks, as `sequential.stopped` takes them."""
+        return self.looks if self.looks == "anytime" else tuple(self.looks)
+
+    @property
     def arms(self) -> dict[str, Arm]:
         """All arms by name: the candidate, the baseline, the ablations."""
         return {"candidate": self.candidate, "baseline": self.baseline, **self.ablations}

@@ -45,7 +45,7 @@ def torch_stream(seed: int, *names: str | int) -> torch.Generator:
 
 
 def noise_keys(seed: int, steps: int) -> Tensor:
-    """The keys of a run's dropout and exploration noise, int32 [steps, 2] (see `infinito.noise`)."""
+    """The keys of a run's dropout and exploration noise, int32 [steps, 2] (see `infinito.operations.noise`)."""
     draws = stream(seed, "noise").integers(-(2**31), 2**31, size=(steps, 2), dtype=np.int32)
     return torch.from_numpy(draws)
 

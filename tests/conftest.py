@@ -101,7 +101,7 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
 
 def in_process(jobs: Sequence[Any]) -> list[Path]:
     """A fan-out without processes."""
-    from infinito.stacks import finish
+    from infinito.runs.stacks import finish
 
     return [finish(job, lambda steps: None) for job in jobs]
 

@@ -14,7 +14,8 @@ from infinito.params import load_study
 from infinito.storage import read_json, write_json
 from tests.conftest import ROOT
 
-CODE = "../../infinito/compare.py"
+CODE = "library/questions/compare.py"
+ROOM = "library/statistics"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -40,8 +41,12 @@ def make_recorded(finished: Path, repository: Path) -> None:
     study = repository / "studies" / "tiny"
     shutil.copytree(finished, study, ignore=shutil.ignore_patterns(".infinito"))
     git(repository, "init", "-q", ".")
-    (repository / "infinito").mkdir()
-    (repository / "infinito" / "compare.py").write_text("# the first version\n")
+    for name in ("questions/compare.py", "statistics/paired.py", "statistics/more/anova.py"):
+        file = repository / "infinito" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("# the first version\n")
+    (study / "library").symlink_to("../../infinito")
+    (study / ".dvcignore").write_text("__pycache__\n")
     (repository / "requirements.lock").write_text("torch\n")
     (study / ".gitignore").write_text("/data/\n/models/\n/.infinito/\n")
     (study / ".dvc").mkdir()
@@ -50,7 +55,7 @@ def make_recorded(finished: Path, repository: Path) -> None:
     (study / ".dvc" / "config").write_text(remote.format(repository.parent / "storage").replace('\\"', '"'))
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     for name, stage in stages.items():  # of the code, which is elsewhere, only what the tests change
-        code = {"train": [CODE, "../../requirements.lock"], "compare": [CODE]}.get(name, [])
+        code = {"train": [CODE, "../../requirements.lock"], "compare": [CODE, ROOM]}.get(name, [])
         stage["deps"] = [path for path in stage["deps"] if (study / path).exists()] + code
         for kind in {"outs", "metrics", "plots"} & stage.keys():
             stage[kind] = [x for x in stage[kind] if (study / (x if isinstance(x, str) else next(iter(x)))).exists()]

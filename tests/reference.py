@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infinito.engine import Settings, learning_rate
-from infinito.noise import KeyedDropout, KeyedGaussianNoise, keyed
+from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise, keyed
 from infinito.seeds import DrawFrom, noise_keys, torch_stream
 from infinito.tasks import IGNORE, Data
+from infinito.training import Settings, learning_rate
 
 
 @dataclass(frozen=True)

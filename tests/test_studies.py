@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infinito import golden, preregistration
-from infinito.attribute import attribute
-from infinito.compare import compare
-from infinito.pairing import paired_runs
 from infinito.params import load_study
-from infinito.published import judge
+from infinito.planning import preregistration
+from infinito.questions import golden
+from infinito.questions.attribute import attribute
+from infinito.questions.compare import compare
+from infinito.questions.judge import judge
+from infinito.runs.pairing import paired_runs
 from infinito.storage import canonical, read_json, sha256
 from tests.conftest import ROOT
 

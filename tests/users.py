@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infinito.noise import GaussianNoise
+from infinito.operations.noise import GaussianNoise
 
 
 class User(nn.Module):

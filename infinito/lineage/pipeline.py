@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,20 @@ def _paths(entries: Iterable[Any]) -> Iterator[str]:
 
 
 def md5(path: Path) -> str | None:
-    """MD5 of a file, or of a folder's list of files with ".dir" at its end, as DVC takes it; None: there is nothing."""
+    """MD5 of a file, or of a folder's list of files with ".dir" at its end, as DVC takes it; None: there is nothing.
+
+    Python's caches are left out, as .dvcignore says.
+    """
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
     if not path.is_dir():
         return None
-    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    listed = [{"md5": md5(file), "relpath": name} for name, file in files]
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    return md5_of_list({name: md5(file) for name, file in files.items() if "__pycache__" not in Path(name).parts})
+
+
+def md5_of_list(files: Mapping[str, str | None]) -> str:
+    """What DVC takes as the MD5 of a folder: names and MD5s of its files."""
+    listed = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"

@@ -1,17 +1,19 @@
 """How to build a result again: the commit that holds all that DVC recorded of it, and the commands from there."""
 
 import hashlib
+import io
 import shlex
 import subprocess
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from infinito.lineage.pipeline import Pipeline
+from infinito.lineage.pipeline import Pipeline, md5_of_list
 from infinito.lineage.repository import name_in_repository, repository_root
-from infinito.provenance import git
+from infinito.runs.provenance import git
 
 Json = dict[str, Any]
 
@@ -79,6 +81,16 @@ def _differing_files(pipeline: Pipeline, wanted: Json, path: str, commit: str) -
 
 
 def _md5_in(folder: Path, commit: str, path: str) -> str | None:
-    relative = path if path.startswith("../") else f"./{path}"
-    done = subprocess.run(["git", "show", f"{commit}:{relative}"], cwd=folder, capture_output=True)
-    return hashlib.md5(done.stdout).hexdigest() if done.returncode == 0 else None
+    """MD5 of a file or folder of a commit, as DVC takes it; None where the commit has none."""
+    root, name = repository_root(folder), name_in_repository(folder, path)
+    if root is None:
+        return None
+    done = subprocess.run(["git", "archive", "--format=tar", commit, "--", name], cwd=root, capture_output=True)
+    if done.returncode != 0:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        files = {entry.name: archive.extractfile(entry) for entry in archive if entry.isfile()}
+        found = {file: hashlib.md5(content.read()).hexdigest() for file, content in files.items() if content}
+    if name in found:
+        return found[name]
+    return md5_of_list({file.removeprefix(f"{name}/"): value for file, value in found.items()})

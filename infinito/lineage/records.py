@@ -4,7 +4,7 @@ from pathlib import Path
 
 from infinito.lineage.pipeline import Pipeline
 from infinito.params import Study
-from infinito.provenance import environment, this_device, working_tree
+from infinito.runs.provenance import environment, this_device, working_tree
 from infinito.storage import write_json
 
 

@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from infinito.provenance import git
+from infinito.runs.provenance import git
 
 
 @functools.cache

@@ -8,13 +8,14 @@ from infinito.lineage.records import record_file
 from infinito.lineage.repository import name_in_repository
 from infinito.lineage.runs import run_tables, summary
 from infinito.lineage.settings import differing, read_params, value_at
-from infinito.provenance import working_tree
+from infinito.runs.provenance import working_tree
 from infinito.storage import read_json
 
 Json = dict[str, Any]
 
 SCHEMA = "infinito/lineage/1"
 CODE = (".py", ".j2", ".css")
+LIBRARY = "infinito"
 ENVIRONMENT = "requirements.lock"
 
 
@@ -83,11 +84,12 @@ def _file(pipeline: Pipeline, entry: Json) -> Json:
     path, then = entry["path"], entry.get("md5")
     now = pipeline.on_disk(path)
     writer = pipeline.writer(path)
-    suffix = Path(path).suffix
-    kind = "environment" if Path(path).name == ENVIRONMENT else "code" if suffix in CODE and not writer else "data"
+    name = name_in_repository(pipeline.folder, path)
+    code = Path(path).suffix in CODE or Path(name).parts[0] == LIBRARY
+    kind = "environment" if Path(path).name == ENVIRONMENT else "code" if code and not writer else "data"
     return {
         "path": path,
-        "name": name_in_repository(pipeline.folder, path),
+        "name": name,
         "kind": kind,
         "of": writer,
         "md5": then,

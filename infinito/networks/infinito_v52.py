@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from infinito.networks.transformer import Transformer
-from infinito.noise import GaussianNoise
+from infinito.operations.noise import GaussianNoise
 
 FIXED_WEIGHTS = {"temporal": 0.3, "integration": 0.3, "complexity": 0.2, "attention": 0.2}
 COMPONENTS = ("temporal_coherence", "integration_strength", "complexity", "attention_diversity")

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infinito.fused import operator
-from infinito.fused.attention import attend
-from infinito.fused.cross_entropy import fused_token_nats, token_nats
-from infinito.fused.gelu import gelu_dropout
+from infinito.operations.fused import operator
+from infinito.operations.fused.attention import attend
+from infinito.operations.fused.cross_entropy import fused_token_nats, token_nats
+from infinito.operations.fused.gelu import gelu_dropout
 
 LARGE = 4096  # words of a vocabulary, above which the logits are by far the largest tensor
 

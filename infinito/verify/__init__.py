@@ -1,7 +1,7 @@
 """Whether a record still holds: its runs are trained again from it, and compared with it bit by bit, step by step.
 
-The trace of a training (see `infinito.trace`) says after which step two trainings part. A digest of every tensor there
-is only at the points of the learning curve, so the tensor is known as of the next point.
+The trace of a training (see `infinito.training.trace`) says after which step two trainings part. A digest of every
+tensor there is only at the points of the learning curve, so the tensor is known as of the next point.
 """
 
 from infinito.verify.comparison import verified

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from infinito import stacks
+from infinito.runs import stacks
 from infinito.storage import read_json, read_table
 from infinito.verify.record import Evidence, Recorded, evidence_of, threads_of
 

@@ -9,11 +9,12 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from infinito import engine, params, stacks, tasks
+from infinito import params, tasks, training
 from infinito.params import Study
-from infinito.provenance import code_sha256, environment
-from infinito.runs import Run
-from infinito.stacks import StackJob
+from infinito.runs import stacks
+from infinito.runs.provenance import code_sha256, environment
+from infinito.runs.stacks import StackJob
+from infinito.runs.table import Run
 from infinito.storage import file_sha256, read_json, read_weights
 
 Json = dict[str, Any]
@@ -206,7 +207,7 @@ def changed_environment(stack: Recorded) -> Json:
     then = {key: record.get(key) for key in ("device", "processor", "code_sha256", "compiled")}
     here = {key: now[key] for key in ("device", "processor")}
     here |= {"code_sha256": code_sha256(stack.job.arm.network), "compiled": stack.job.compiled}
-    now["versions"]["c++"] = engine.compiler_version()
+    now["versions"]["c++"] = training.compiler_version()
     for package in ("torch", "cuda", "driver", "c++"):
         then[package], here[package] = record.get("versions", {}).get(package), now["versions"].get(package)
     return {

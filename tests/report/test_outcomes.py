@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infinito import attribute as attribution
-from infinito import compare as comparison
-from infinito import sequential
+from infinito.questions import attribute as attribution
+from infinito.questions import compare as comparison
 from infinito.report import figures as drawn
 from infinito.report import tables, words
 from infinito.report.draw import Figure
 from infinito.report.evidence import Evidence
 from infinito.report.figures import draw_all
 from infinito.report.page import html, markdown, plain_markdown
-from infinito.runs import RunTable
+from infinito.runs.table import RunTable
+from infinito.statistics import sequential
 from tests.report.pages import CHARTS, Page, changed, losses, rendered, rendered_texts
 
 

@@ -40,7 +40,7 @@ def test_every_stage_says_what_went_in_what_came_out_and_where_it_ran(recorded_s
     data = f"data/prepared/ {recorded(recorded_study, 'prepare', 'data/prepared')}"
     compare = f"results/compare.json {recorded(recorded_study, 'compare', 'results/compare.json')}"
     assert cells(page, "train") == ["train", "up to date", f"{data}, 1 file of code, package versions", runs]
-    assert cells(page, "compare") == ["compare", "up to date", f"{data}, {runs}, 1 file of code", compare]
+    assert cells(page, "compare") == ["compare", "up to date", f"{data}, {runs}, 3 files of code", compare]
     assert cells(page, "report")[1::2] == ["this page", "this page"] and compare in cells(page, "report")[2]
     ran = page.below("Stage", "Finished (UTC)", "Took", "Git revision")
     assert [row[0] for row in ran[:7]] == STAGES
@@ -88,7 +88,7 @@ def test_what_has_changed_since_is_named(recorded_study: Path) -> None:
     old = recorded(recorded_study, "compare", CODE)
     page, _ = pages(recorded_study)
     assert cells(page, "compare")[1] == "changed" and cells(page, "attribute")[1] == "up to date"
-    assert ["in", old, "infinito/compare.py", "code", "changed since"] in page.rows
+    assert ["in", old, "infinito/questions/compare.py", "code", "changed since"] in page.rows
     keys = "params.yaml: study, train, compare"
     assert ["in", "", keys, "parameters", "changed since: compare.smallest_effect"] in page.rows
 

@@ -27,7 +27,7 @@ def stages(found: Json) -> Table:
 
 def _read(stage: Json) -> str:
     inputs = _went_in(stage)
-    kinds = Counter(entry["kind"] for entry in inputs)
+    kinds = Counter({kind: sum(entry["files"] or 1 for entry in inputs if entry["kind"] == kind) for kind in KINDS})
     data = [_named(entry) for entry in inputs if entry["kind"] == "data"]
     code = [f"{kinds['code']} {'file' if kinds['code'] == 1 else 'files'} of code"] if kinds["code"] else []
     return LINE.join([*data, *code, *(["package versions"] if kinds["environment"] else [])]) or words.UNKNOWN
@@ -54,7 +54,7 @@ def _named(entry: Json) -> str:
 
 def _path(entry: Json) -> str:
     """From the study, where it is inside."""
-    path: str = entry["name"] if entry["path"].startswith("../") else entry["path"]
+    path: str = entry["path"] if entry["kind"] == "data" else entry["name"]
     return path + ("/" if (entry["md5"] or "").endswith(".dir") else "")
 
 

@@ -1,0 +1,28 @@
+"""`infinito`: the questions people ask of a study, on the command line, one file a topic.
+
+What takes seconds to import is imported by the commands that need it: help and bad arguments answer at once.
+"""
+
+import sys
+from typing import Any
+
+import typer
+
+from infinito.cli import check, judge, lineage, plan, verdict, verify
+from infinito.cli.app import app
+
+__all__ = ["app", "check", "judge", "lineage", "main", "plan", "verdict", "verify"]
+
+UsageError: Any = typer.BadParameter.__mro__[1]  # of click, which some versions of typer carry inside
+
+
+def main() -> None:
+    """Run the command line; bad input is one line and exit code 2."""
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except (ValueError, FileNotFoundError) as error:
+        message = str(error)
+    except UsageError as error:
+        message = error.format_message()
+    print(f"infinito: {message}", file=sys.stderr)
+    sys.exit(2)

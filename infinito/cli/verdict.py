@@ -1,0 +1,55 @@
+"""`infinito verdict`: what came out?"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from infinito.cli.app import StudyFolder, app, console, interval, plain
+from infinito.params import load_study
+
+
+@app.command(epilog="Example: infinito verdict --study studies/wikitext2 --json")
+def verdict(
+    study: StudyFolder = Path("."),
+    as_json: Annotated[bool, typer.Option("--json", help="Print results/compare.json as it is.")] = False,
+) -> None:
+    """Print the verdict of a finished study, and whether it was planned."""
+    from infinito.storage import read_json
+
+    results = load_study(study).results
+    compare = read_json(results / "compare.json")
+    if as_json:
+        sys.stdout.write((results / "compare.json").read_text(encoding="utf-8"))
+        return
+    golden = read_json(results / "golden.json")
+    screen = console()
+    screen.print(f"\n[bold]{compare['verdict']}[/bold]  {plain(compare['sentence'])}\n")
+    table = Table("", "value", "95 % interval" if compare["alpha"] == 0.05 else "interval")
+    for label, key in (
+        ("difference of loss, nats per token", "difference"),
+        ("loss of the candidate", "candidate"),
+        ("loss of the baseline", "baseline"),
+        ("probability of improvement", "probability_of_improvement"),
+    ):
+        table.add_row(label, f"{compare[key]['value']:.4g}", interval(compare[key]))
+    look = compare.get("sequential")
+    if look is None:
+        table.add_row("p, paired t", f"{compare['p_value']:.3g}", "")
+    elif look["level"] is None:
+        table.add_row("p, from the e-value", f"{compare['p_value']:.3g}", "")
+    else:
+        table.add_row("p, paired t; level of this look", f"{compare['p_value']:.3g}; {look['level']:.3g}", "")
+    if compare.get("hypotheses", 1) > 1:
+        table.add_row(f"p, adjusted for {compare['hypotheses']} hypotheses", f"{compare['p_adjusted']:.3g}", "")
+    table.add_row("wins", f"{compare['wins']} of {compare['n_pairs']}", "")
+    if compare["minimal_detectable_effect"] is not None:
+        table.add_row("smallest difference these runs could detect", f"{compare['minimal_detectable_effect']:.4g}", "")
+    screen.print(table)
+    if "plan" in compare:
+        screen.print(f"\n[bold]{compare['plan']['status']}[/bold]  {plain(compare['plan']['reason'])}")
+    for decision in golden["decisions"]:
+        screen.print(f"\n[bold]{decision['status']}[/bold]  {plain(decision['sentence'])}")
+    screen.print(f"\nThe whole story: {results / 'report.html'}")

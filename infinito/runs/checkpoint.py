@@ -1,0 +1,116 @@
+"""A trained model as a folder that stands for itself: weights, config, model card and evidence."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from infinito import tasks
+from infinito.params import Study
+from infinito.runs.table import RunTable
+from infinito.storage import write_json, write_text, write_weights
+
+CARD = """\
+---
+library_name: infinito
+tags: [infinito, {network}]
+---
+# {network}, init seed {init_seed}: {status}
+
+{sentence}
+
+| | |
+|---|---|
+| study | {study} |
+| network | {network}, {parameters:,} parameters |
+| init seed / data seed | {init_seed} / {data_seed} |
+| test loss of these weights | {test_loss:.6f} nats per token |
+| its 95 % interval over {examples} test examples | {low:.6f} to {high:.6f} |
+| validation loss | {val_loss:.6f} nats per token |
+| accuracy on scored tokens | {accuracy:.4f} |
+| protocol registered before the confirmation runs | sha256 {protocol} |
+
+Three claims, kept apart:
+
+* **These weights**: {weights_claim}
+* **The init seed**: {seed_claim}
+* **The cell** (init seed and data seed together): {cell_claim}
+
+`model.safetensors` holds the trained weights, `initial.safetensors` the weights before training, `config.json` what
+builds the network, `evidence.json` the decision with all its figures, `confirmation/` every run behind it.
+
+```python
+import json
+from safetensors.torch import load_file
+from infinito.networks import build
+
+config = json.load(open("config.json"))
+network = build(config["network"], **config["settings"])
+network.load_state_dict(load_file("model.safetensors"))
+```
+"""
+
+
+def export(
+    study: Study, confirmation: RunTable, best: pd.DataFrame, result: dict[str, Any], data: tasks.Data, folder: Path
+) -> dict[str, Any]:
+    """Write the best of the golden seed's confirmation runs as a model.
+
+    Args:
+        study: whose params say how the network is built.
+        confirmation: the run table with the weights.
+        best: one row of it, the run to keep.
+        result: the decision of the golden stage.
+        data: the task, for the network's settings.
+        folder: where to write model.safetensors, initial.safetensors, config.json, evidence.json and README.md.
+
+    Returns:
+        run_id, init_seed, data_seed, val_loss, test_loss and accuracy of the run.
+    """
+    row = best.iloc[0]
+    arm, trunk = study.params.train.candidate, study.params.train.trunk
+    final = {name: tensor[0] for name, tensor in confirmation.weights(best, "final").items()}
+    write_weights(folder / "model.safetensors", final)
+    write_weights(
+        folder / "initial.safetensors",
+        {name: tensor[0] for name, tensor in confirmation.weights(best, "initial").items()},
+    )
+    shape = {"vocabulary": data.vocabulary, "length": data.length, "causal": data.causal}
+    write_json(
+        folder / "config.json",
+        {
+            "schema": "infinito/config/1",
+            "network": arm.network,
+            "settings": trunk.model_dump() | shape | arm.settings,
+            "task": study.params.prepare.model_dump(),
+            "train": study.params.train.model_dump(),
+        },
+    )
+    facts: dict[str, Any] = {
+        "run_id": str(row["run_id"]),
+        "init_seed": int(row["init_seed"]),
+        "data_seed": int(row["data_seed"]),
+        **{name: float(row[name]) for name in ("val_loss", "test_loss", "accuracy")},
+        "test_loss_interval": result["claims"]["checkpoint"]["test_loss"],
+    }
+    record = confirmation.record(row["stack_id"])
+    write_json(folder / "evidence.json", result | {"checkpoint": facts, "provenance": record})
+    write_text(
+        folder / "README.md",
+        CARD.format(
+            network=arm.network,
+            study=study.params.study,
+            parameters=sum(tensor.numel() for tensor in final.values()),
+            status=result["status"],
+            weights_claim=result["claims"]["checkpoint"]["sentence"],
+            seed_claim=result["claims"]["init_seed"]["sentence"],
+            cell_claim=result["claims"]["cell"]["sentence"],
+            sentence=result["sentence"],
+            protocol=result["protocol_sha256"],
+            **{key: value for key, value in facts.items() if key not in ("run_id", "test_loss_interval")},
+            low=facts["test_loss_interval"]["ci_low"],
+            high=facts["test_loss_interval"]["ci_high"],
+            examples=facts["test_loss_interval"]["n"],
+        ),
+    )
+    return facts

@@ -1,0 +1,125 @@
+"""Where a result was made: the code, the versions, the hardware and the git revision behind it."""
+
+import functools
+import hashlib
+import inspect
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infinito import networks
+from infinito.storage import sha256
+
+Json = dict[str, Any]
+
+ROOMS = ("networks", "operations", "tasks", "training")  # whose code decides what a run comes out as
+PACKAGES = (
+    "infinito", "torch", "numpy", "scipy", "statsmodels", "pandas", "pyarrow", "safetensors", "pydantic",
+    "transformers", "tokenizers", "datasets", "triton",
+)  # fmt: skip
+
+
+def this_device() -> str:
+    """Where this process trains: cuda or cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_class(device: str) -> str:
+    """The kind of processor, as far as it may change the bits of a result."""
+    if device == "cpu":
+        return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return torch.cuda.get_device_name()
+
+
+@functools.cache
+def code_sha256(network: str) -> str:
+    """Hash of the code that a run's numbers depend on, a user's own network included."""
+    library = Path(__file__).parents[1]
+    files = [library / "seeds.py"]
+    files += [file for room in ROOMS for file in sorted((library / room).rglob("*.py"))]
+    if ":" in network:
+        source = inspect.getsourcefile(networks.resolve(network))
+        files += [Path(source)] if source else []
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def git(folder: Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails, there is no repository, or no git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True)
+    except OSError:
+        return None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+
+
+def working_tree(folder: Path) -> Json:
+    """The git revision around a study, and what of its code and settings has been changed since.
+
+    Returns:
+        revision (None without git), diff_sha256 (of the changes to infinito/, flows/ and the study's params.yaml, as
+        every stack records it; None: no changes), changed and untracked: those files.
+    """
+    what = (":/infinito", ":/flows", "params.yaml")
+    revision = git(folder, "rev-parse", "HEAD")
+    difference = git(folder, "diff", "HEAD", "--", *what)
+    return {
+        "revision": revision.strip() if revision else None,
+        "diff_sha256": sha256(difference) if difference else None,
+        "changed": (git(folder, "diff", "HEAD", "--name-only", "--", *what) or "").splitlines(),
+        "untracked": (git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", "--", *what) or "")
+        .splitlines(),
+    }  # fmt: skip
+
+
+def environment(device: str) -> Json:
+    """Versions, hardware and the time now; `device` is cpu or cuda.
+
+    Returns:
+        versions (python, the packages of `PACKAGES`, and on a GPU CUDA and its driver), device, processor, finished.
+    """
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    versions |= {name: _version(name) for name in PACKAGES}
+    if device != "cpu":
+        versions |= {"cuda": torch.version.cuda, "driver": _driver()}
+    return {
+        "versions": versions,
+        "device": device_class(device),
+        "processor": processor(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _driver() -> str | None:
+    """Version of the NVIDIA driver; None where nvidia-smi does not say."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return next(iter(done.stdout.splitlines()), None) if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """What the machine says its processor is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

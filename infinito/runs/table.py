@@ -1,0 +1,151 @@
+"""Runs, and the run table: what was trained, from which seeds, and what it left on disk."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from infinito.runs.pairing import paired_runs
+from infinito.storage import read_json, read_table, read_weights, replacing, write_table
+
+ARMS = ("candidate", "baseline")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: which arm, for which purpose, from which seeds."""
+
+    arm: str
+    design: str
+    init_seed: int
+    data_seed: int
+    rep: int = 0  # counts trainings from identical seeds
+    own_noise_seed: int | None = None
+
+    @property
+    def noise_seed(self) -> int:
+        """Of dropout and exploration: its own, or else the stream named noise of the data seed."""
+        return self.data_seed if self.own_noise_seed is None else self.own_noise_seed
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        return {"init": self.init_seed, "data": self.data_seed, "noise": self.noise_seed, "rep": self.rep}
+
+
+STACK_FILES = ("items.parquet", "initial.safetensors", "final.safetensors", "trace.safetensors")
+
+
+def _plain_ids(table: pa.Table) -> pa.Table:
+    """Run ids as strings: as dictionaries their type would depend on how many runs a stack has."""
+    at = table.schema.get_field_index("run_id")
+    return table.set_column(at, "run_id", table.column(at).cast(pa.string()))
+
+
+def collect(folders: Sequence[Path], out: Path) -> None:
+    """Join finished stacks into one run table: runs and curves as Parquet; items, weights and records per stack.
+
+    What is large stays in the folder of its stack, so that no step holds more than one of them: the losses of all test
+    examples of a million runs are terabytes.
+    """
+    with replacing(out) as temporary:
+        (temporary / "stacks").mkdir(parents=True)
+        for table in ("runs", "curves"):
+            parts = [read_table(folder / f"{table}.parquet") for folder in folders]
+            write_table(temporary / f"{table}.parquet", pa.concat_tables([_plain_ids(part) for part in parts]))
+        for folder in folders:
+            target = temporary / "stacks" / folder.name
+            target.mkdir()
+            for name in (
+                "items.parquet",
+                "initial.safetensors",
+                "final.safetensors",
+                "trace.safetensors",
+                "stack.json",
+            ):
+                shutil.copyfile(folder / name, target / name)
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Finished runs on disk: `table` has one row per run."""
+
+    folder: Path
+    table: pd.DataFrame
+
+    @classmethod
+    def load(cls, folder: Path) -> "RunTable":
+        """Raises ValueError if the table is missing, corrupt, or holds a run twice."""
+        table = read_table(folder / "runs.parquet").to_pandas()
+        key = ["arm", "design", "init_seed", "data_seed", "noise_seed", "rep"]
+        missing = {*key, "run_id", "stack_id", "lane", "val_loss", "test_loss"} - {*table.columns}
+        if missing:
+            raise ValueError(f"{folder / 'runs.parquet'}: not a run table: column {min(missing)} is missing")
+        if table.duplicated(key).any():
+            twice = table[table.duplicated(key)].iloc[0]
+            raise ValueError(f"{folder / 'runs.parquet'}: run {twice['run_id']} occurs twice")
+        return cls(folder, table)
+
+    def design(self, design: str, arm: str) -> pd.DataFrame:
+        """The runs of one design and arm, ordered by their seeds."""
+        found = self.table[(self.table["design"] == design) & (self.table["arm"] == arm)]
+        return found.sort_values(["init_seed", "data_seed", "noise_seed", "rep"], ignore_index=True)
+
+    def pairs(self, design: str = "pairs", arm: str = "candidate") -> tuple[pd.DataFrame, pd.DataFrame]:
+        """An arm and the baseline in a paired design, row by row with the same seeds.
+
+        Raises:
+            ValueError: see `pairing.paired_runs`.
+        """
+        return paired_runs(self.design(design, arm), self.design(design, "baseline"), str(self.folder / "runs.parquet"))
+
+    def grid(self, arm: str, column: str) -> np.ndarray:
+        """One column of the exploratory design, [init seeds, data seeds, noise seeds, reps], seeds in rising order.
+
+        A missing run is NaN.
+        """
+        runs = self.design("grid", arm)
+        # every cell has noise seeds of its own: within the cell they are counted
+        place = [
+            pd.factorize(runs["init_seed"], sort=True)[0],
+            pd.factorize(runs["data_seed"], sort=True)[0],
+            runs.groupby(["init_seed", "data_seed"])["noise_seed"].rank("dense").to_numpy(int) - 1,
+            runs["rep"].to_numpy(),
+        ]
+        cells = np.full([int(p.max()) + 1 for p in place], np.nan)
+        cells[tuple(place)] = runs[column]
+        return cells
+
+    def items(self, run_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Test loss per example: nats [R, N] in the order of `run_ids`, and scored tokens [N]."""
+        where = self.table[self.table["run_id"].isin(run_ids)]
+        rows: dict[str, np.ndarray] = {}
+        for stack, runs in where.groupby("stack_id"):
+            table = read_table(self.folder / "stacks" / str(stack) / "items.parquet").to_pandas()
+            for run_id, items in table.groupby(table["run_id"].astype(str)):
+                if run_id in set(runs["run_id"]):
+                    items = items.sort_values("item")
+                    rows[str(run_id)] = items["nats"].to_numpy(float)
+                    tokens = items["tokens"].to_numpy()
+        return np.stack([rows[run_id] for run_id in run_ids]), tokens
+
+    def weights(self, runs: pd.DataFrame, which: str = "final") -> dict[str, Tensor]:
+        """Stacked weights of some runs, in their order: `which` is initial or final."""
+        stacks = {
+            stack_id: read_weights(self.folder / "stacks" / stack_id / f"{which}.safetensors")
+            for stack_id in runs["stack_id"].unique()
+        }
+        lanes = list(zip(runs["stack_id"], runs["lane"], strict=True))
+        names = stacks[lanes[0][0]]
+        return {name: torch.stack([stacks[stack][name][lane] for stack, lane in lanes]) for name in names}
+
+    def record(self, stack_id: str) -> dict[str, Any]:
+        """The provenance of a stack."""
+        content: dict[str, Any] = read_json(self.folder / "stacks" / stack_id / "stack.json")
+        return content

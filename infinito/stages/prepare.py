@@ -1,0 +1,13 @@
+"""params -> data/prepared: the three splits and their manifest."""
+
+from infinito import tasks
+from infinito.params import Study
+from infinito.runs import FanOut
+from infinito.storage import replacing
+
+
+def prepare(study: Study, fan_out: FanOut) -> None:
+    """params -> data/prepared: the three splits and their manifest."""
+    with replacing(study.data) as temporary:
+        temporary.mkdir()
+        tasks.prepare(study.params.prepare, temporary, study.folder)

@@ -1,0 +1,14 @@
+"""results/*.json and models/ -> results/report.html, report.md, charts as PNG, metrics.json."""
+
+from infinito import report as reporting
+from infinito.params import Study
+from infinito.report.metrics import metrics
+from infinito.runs import FanOut
+from infinito.storage import read_json, write_json
+
+
+def report(study: Study, fan_out: FanOut) -> None:
+    """results/*.json and models/ -> results/report.html, report.md, charts as PNG, metrics.json."""
+    reporting.write(study)
+    names = ("compare", "attribute", "golden", "ensemble")
+    write_json(study.results / "metrics.json", metrics(*(read_json(study.results / f"{name}.json") for name in names)))

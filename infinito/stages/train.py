@@ -1,0 +1,60 @@
+"""data -> models/runs: all designs, all arms."""
+
+import itertools
+from pathlib import Path
+
+from infinito import params, runs, seeds, tasks
+from infinito.params import Study
+from infinito.runs import ARMS, FanOut, Run, RunTable, stacks
+from infinito.statistics import sequential
+
+
+def _paired(train: params.Train, pool: str, first: int, last: int) -> list[Run]:
+    """Runs of all arms, every pair with a fresh init seed and a fresh data seed of its own."""
+    return [Run(arm, pool, seed, seed) for arm in train.arms for seed in seeds.pool(train.seed, pool, last)[first:]]
+
+
+def crossed(train: params.Train) -> list[Run]:
+    """Runs of the grid. With several noise seeds, every cell has its own; both arms share them."""
+    grid = train.grid
+    seed = seeds.pool(train.seed, "grid", max(grid.inits, grid.datas))
+    noise = seeds.pool(train.seed, "noise", grid.inits * grid.datas * grid.noises)
+    cells = itertools.product(range(grid.inits), range(grid.datas), range(grid.noises))
+    return [
+        Run(arm, "grid", seed[i], seed[j], rep, own_noise_seed=noise[place] if grid.noises > 1 else None)
+        for place, (i, j, _) in enumerate(cells)
+        for rep in range(grid.reps)
+        for arm in ARMS
+    ]
+
+
+def _looks(train: params.Train) -> list[int]:
+    """After how many pairs the training pauses for a test; the last one is the end."""
+    if train.looks == "anytime":
+        every = sequential.FIRST_ANYTIME_LOOK if train.stack == "auto" else train.stack
+        return [*range(max(every, sequential.FIRST_ANYTIME_LOOK), train.pairs, every), train.pairs]
+    return train.looks or [train.pairs]
+
+
+def train(study: Study, fan_out: FanOut) -> None:
+    """data -> models/runs: all designs, all arms; a sequential design stops as soon as it has its answer."""
+    data, train = tasks.load(study.data), study.params.train
+    folders: list[Path] = []
+    stack = 0
+    for first, last in itertools.pairwise([0, *_looks(train)]):
+        wanted = _paired(train, "pairs", first, last)
+        if first == 0:
+            wanted += _paired(train, "pilot", 0, train.pilot) + crossed(train)
+        jobs = stacks.plan(study, data, wanted, protocol=train.plan, first=stack)
+        stack = 1 + max(job.number for job in jobs if job.runs[0].design == "pairs")
+        folders += fan_out(jobs)
+        runs.collect(folders, study.runs)
+        if train.looks:
+            candidate, baseline = RunTable.load(study.runs).pairs()
+            if sequential.stopped(
+                (baseline["test_loss"] - candidate["test_loss"]).to_numpy(),
+                design=train.design,
+                pairs=train.pairs,
+                alpha=study.params.compare.alpha,
+            ).stop:
+                break

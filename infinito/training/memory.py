@@ -1,0 +1,87 @@
+"""How much memory a stack will take, told before it is trained, and how many runs fit on a device."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from infinito.operations.embedding import compared
+from infinito.operations.noise import keyed
+from infinito.training import Objective
+from infinito.training.stacked import BEAT
+
+ROWS = 4  # weights, two moments, gradient
+MARGIN = 1.25  # a language model of one run took 1.15 times what is predicted (benchmarks/results/gpu.json)
+SHARE = 0.85  # of a device's memory that a stack may take
+CPU_WIDTH = 8  # a wider stack falls out of the cache (benchmarks/results/growth.json)
+MOST = 1024  # an H100 is full long before (benchmarks/results/gpu.json)
+
+
+def bytes_per_run(
+    make: Callable[[], nn.Module],
+    steps: int,
+    batch: int,
+    length: int,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> int:
+    """Bytes that a run adds to a stack: its rows, what its forward pass keeps for the backward pass, its schedule.
+
+    The pass is run on tensors without contents, so that it takes no memory itself.
+
+    Args:
+        make: makes the network.
+        steps, batch, length, precision, device: as it will be trained; a GPU keeps less (`infinito.operations.fused`).
+    """
+    kept: dict[int, int] = {}
+    alive = []  # so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        alive.append(storage)
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with FakeTensorMode(), torch.device(device):
+        network = compared(keyed(make())).train()
+        held = [x.untyped_storage() for x in (*network.parameters(), *network.buffers())]  # even if one is replaced
+        own = {storage._cdata for storage in held}
+        ids = torch.zeros(batch, length, dtype=torch.int64)
+        with (
+            saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"),
+        ):
+            Objective(network, [])(ids, ids)
+        rows = ROWS * sum(p.numel() * p.element_size() for p in network.parameters())
+    sizes = [size for storage, size in kept.items() if storage not in own]
+    activations = sum(sizes) + max(sizes, default=0)  # and the gradient of the largest of them
+    ready = 2 * BEAT * batch * length * 8  # inputs and targets of the next steps
+    return rows + activations + ready + steps * (batch + 1) * 8  # order of the data, keys of the noise
+
+
+def width(runs: int, per_run: int, device: str) -> int:
+    """How many runs to train together, of `runs` that there are: as many as fit, in stacks of nearly equal size.
+
+    It depends on the kind of device only, not on what else is on it, for the width is part of what makes equal bits.
+
+    Args:
+        runs: in all.
+        per_run: bytes (see `bytes_per_run`).
+        device: cpu or cuda.
+
+    Raises:
+        ValueError: not even one run fits.
+    """
+    if device == "cpu":
+        return min(runs, CPU_WIDTH)
+    total = torch.cuda.get_device_properties(0).total_memory
+    most = min(MOST, int(SHARE * total / (MARGIN * per_run)))
+    if most < 1:
+        raise ValueError(
+            f"train: one run takes about {MARGIN * per_run / 2**30:.1f} GiB, the device has {total / 2**30:.1f}: "
+            "make the network or train.batch smaller"
+        )
+    return math.ceil(runs / math.ceil(runs / most))

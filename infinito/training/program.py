@@ -1,0 +1,173 @@
+"""A network as a program that trains S copies of it by one step."""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.nn import functional as F
+
+from infinito.operations.embedding import compared
+from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise, keyed
+from infinito.seeds import DrawFrom, torch_stream
+from infinito.training.compiling import compiled, compiler, keep_freed_memory
+from infinito.training.determinism import attention_by_products, choose_products
+from infinito.training.diagnosis import diagnosis
+from infinito.training.objective import Objective
+from infinito.training.schedule import BETAS, EPSILON, Block, Rates
+from infinito.training.trace import digest
+
+logger = logging.getLogger(__name__)
+
+ALIGNED = 16  # numbers: every tensor in a row begins at a multiple of 64 bytes, which fast matrix products ask for
+
+
+class Program:
+    """One network, ready to train any number of copies; compiled once, whatever the number of stacks.
+
+    `step` is `_step` on a CPU and `_recorded_step` on a GPU, compiled.
+
+    Args:
+        make: makes the network; its weights are drawn in the constructor, by any random function of torch.
+        device: where to train.
+        precision: of matrix products: float32; tf32 (on a GPU, factors of 10 bits); bfloat16 (factors and products of
+            7 bits). Weights, moments, norms, softmax and loss are always float32.
+        compile: torch.compile the step; ignored where the CPU has no C++ compiler.
+    """
+
+    def __init__(
+        self, make: Callable[[], nn.Module], device: str = "cpu", compile: bool = True, precision: str = "float32"
+    ) -> None:
+        self.make, self.device, self.precision = make, torch.device(device), precision
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        choose_products(self.device, precision)
+        attention_by_products()
+        with DrawFrom(torch_stream(0, "unused")):
+            self.network = compared(keyed(make())).to(self.device).train()
+        parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        self.names = list(parameters)
+        self.shapes = [p.shape for p in parameters.values()]
+        self.sizes = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters.values()]  # in a row, with padding
+        sites = {n: m for n, m in self.network.named_modules() if isinstance(m, KeyedDropout | KeyedGaussianNoise)}
+        self.keys = [f"network.{name}.key" for name in sites]
+        self.rates = [f"network.{name}.rate" for name, m in sites.items() if isinstance(m, KeyedDropout)]
+        drawn = {name.removeprefix("network.") for name in self.keys + self.rates}
+        frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]
+        self.state_names = frozen + [name for name, _ in self.network.named_buffers() if name not in drawn]
+        # a tied weight has several names in a state_dict, but only the first of them is a parameter
+        first = {id(p): name for name, p in self.network.named_parameters()}
+        saved = self.network.state_dict(keep_vars=True)
+        self.saved = {name: first.get(id(value), name) for name, value in saved.items()}
+        self.objective = Objective(self.network, self.state_names)
+        self.evaluator = copy.deepcopy(self.network).eval()
+        self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
+        if compile and not self.compiled:
+            logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
+        step = self._step if self.device.type == "cpu" else self._recorded_step
+        if not self.compiled:
+            self.step: Callable[..., Any] = step
+            return
+        fast = compiled(step, self.device)
+
+        def diagnosed(*arguments: Any) -> Any:
+            try:
+                return fast(*arguments)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                raise ValueError(diagnosis(type(self.network).__name__, error)) from error
+
+        self.step = diagnosed
+
+    def draw(self, init_seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Freshly drawn copies: weights [S, P] and the buffers [S, ...]; a seed gives what the constructor would."""
+        rows, buffers = [], []
+        for seed in init_seeds:
+            with DrawFrom(torch_stream(seed, "init")):
+                network = self.make()
+            drawn = [p.detach().reshape(-1) for p in network.parameters() if p.requires_grad]
+            rows.append(torch.cat([F.pad(p, (0, size - len(p))) for p, size in zip(drawn, self.sizes, strict=True)]))
+            buffers.append({n: v.detach() for n, v in (*network.named_buffers(), *network.named_parameters())})
+        state = {name: torch.stack([b[name] for b in buffers]).to(self.device) for name in self.state_names}
+        return torch.stack(rows).to(self.device), state
+
+    def state_dict(self, weights: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A copy of weights [S, P] and persistent buffers, [S, ...], on the CPU, named as the module's state_dict."""
+        named = self.named(weights) | state
+        return {name: named[source].detach().clone().cpu() for name, source in self.saved.items()}
+
+    def named(self, row: Tensor, prefix: str = "") -> dict[str, Tensor]:
+        """The parameters in a flat row [..., P], by name."""
+        parts = row.split(self.sizes, dim=-1)
+        return {
+            prefix + name: part[..., : shape.numel()].reshape(row.shape[:-1] + shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+    def _loss(
+        self, row: Tensor, state: dict[str, Tensor], key: Tensor, rate: Tensor | None, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        """One run: row [P], key int32 [2], rate [] or None, inputs and targets [B, T]; gives what `Objective` gives."""
+        values = self.named(row, "network.") | {f"network.{n}": v for n, v in state.items()}
+        values |= dict.fromkeys(self.keys, key)
+        if rate is not None:
+            values |= dict.fromkeys(self.rates, rate)
+        with self.rounding():
+            return functional_call(self.objective, values, (inputs, targets))
+
+    def rounding(self) -> torch.autocast:
+        """The context in which the network runs at its precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def _step(
+        self, weights: Tensor, first: Tensor, second: Tensor, state: dict[str, Tensor], block: Block, rates: Rates
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """One step of all runs: AdamW (Loshchilov & Hutter 2019) with clipping per run.
+
+        weights, first, second: [S, P]; of the block only the first step counts. Returns losses [S], the digests of the
+        new weights, int32 [S], and the new weights, moments and state.
+        """
+        inputs, targets, keys, factor, corrections = (value[0] for value in block)
+        learning_rate = rates.learning_rate * factor
+        per_run = (0, 0, 0, None if rates.dropout is None else 0, 0, 0)
+        gradient, (_, (losses, after)) = vmap(grad_and_value(self._loss, has_aux=True), in_dims=per_run)(
+            weights, state, keys, rates.dropout, inputs, targets
+        )
+        norm = gradient.square().sum(1).sqrt()
+        gradient = gradient * (rates.clip_norm / (norm + 1e-6)).clamp(max=1.0)[:, None]
+        mean = first.lerp(gradient, 1 - BETAS[0])
+        square = second * BETAS[1] + gradient.square() * (1 - BETAS[1])
+        scale = square.sqrt() / corrections[1].sqrt() + EPSILON
+        decayed = weights * (1 - learning_rate * rates.weight_decay)[:, None]
+        new = decayed - (learning_rate / corrections[0])[:, None] * (mean / scale)
+        return losses, digest(new), new, mean, square, after
+
+    def _recorded_step(
+        self,
+        weights: Tensor,
+        first: Tensor,
+        second: Tensor,
+        state: dict[str, Tensor],
+        block: Block,
+        rates: Rates,
+        clock: Tensor,
+        losses: Tensor,
+        checks: Tensor,
+    ) -> None:
+        """As `_step`, but in place, and for a recording, which can't be told which step it is.
+
+        clock, int64 [1], says which step of the block comes, and is moved on. Losses and digests go to [K, S].
+        """
+        now = Block(*(value.index_select(0, clock) for value in block))
+        loss, check, *new, after = self._step(weights, first, second, state, now, rates)
+        here = (torch.arange(len(losses), device=clock.device) == clock)[:, None]
+        losses.copy_(torch.where(here, loss, losses))
+        checks.copy_(torch.where(here, check, checks))
+        for old, value in zip((weights, first, second), new, strict=True):
+            old.copy_(value)
+        kept = {name: value.clone() for name, value in after.items()}  # a network may hand one buffer on to another
+        for name, value in kept.items():
+            state[name].copy_(value)
+        clock.add_(1)

@@ -1,0 +1,109 @@
+"""A stage as a process of its own: killed, run twice at once, and given bad input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from infinito.params import load_study
+from infinito.runs.table import RunTable
+from infinito.stages import STAGES
+from infinito.storage import read_table
+from tests.conftest import ROOT, in_process
+
+
+def stage(folder: Path, name: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"INFINITO_WORKERS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.stage", name],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_killed_training_goes_on_where_it_was(write_study: Callable[..., Path]) -> None:
+    changes = {"train.steps": 60, "train.stack": 4}
+    killed, whole = write_study(changes, "killed"), write_study(changes, "whole")
+    for folder in (killed, whole):
+        STAGES["prepare"](load_study(folder), in_process)
+    process, scratch = stage(killed, "train"), killed / ".infinito" / "scratch"
+    deadline = time.monotonic() + 60
+    while len(list(scratch.glob("*/stack.json"))) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "models/runs").exists()
+    saved = {file: file.stat().st_mtime_ns for file in scratch.glob("*/stack.json")}
+    assert 2 <= len(saved) < 12
+    again = stage(killed, "train")
+    assert again.wait(timeout=120) == 0, again.stderr
+    assert all(file.stat().st_mtime_ns == modified for file, modified in saved.items())
+    STAGES["train"](load_study(whole), in_process)
+    tables = [
+        read_table(folder / "models/runs/runs.parquet").to_pandas().drop(columns="wall_seconds")
+        for folder in (killed, whole)
+    ]
+    pd.testing.assert_frame_equal(*tables)
+    parts = [read_table(folder / "models/runs/curves.parquet").to_pandas() for folder in (killed, whole)]
+    pd.testing.assert_frame_equal(*parts)
+    items = [RunTable.load(folder / "models/runs").items(list(tables[0]["run_id"])) for folder in (killed, whole)]
+    assert all((one == other).all() for one, other in zip(*items, strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes, damage, name, message",
+    [
+        ({"train.pairs": 1, "ensemble.sizes": [1]}, None, "train", "params.yaml: train.pairs: found 1"),
+        ({"train.nonsense": 1}, None, "train", "params.yaml: train.nonsense: unknown key"),
+        ({"train.baseline": {"network": "lstm", "settings": {}}}, None, "train", "network: 'lstm' is unknown"),
+        (
+            {"train.baseline": {"network": "nowhere:Net", "settings": {}}},
+            None,
+            "train",
+            "network: 'nowhere:Net' can't be imported",
+        ),
+        ({}, "data/prepared/train.parquet", "train", "train.parquet: its contents are not those"),
+        ({}, None, "compare", "runs.parquet: no such file; run the stage that writes it"),
+        ({}, None, "tune", "stage: found 'tune'; allowed: prepare, train"),
+        (
+            {"train.candidate": {"network": "tests.users:FunctionalDropout", "settings": {}}},
+            None,
+            "train",
+            "`return F.dropout(x, self.rate, self.training)`: draws random numbers that all runs would share",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    write_study: Callable[..., Path], changes: dict[str, object], damage: str | None, name: str, message: str
+) -> None:
+    folder = write_study()
+    STAGES["prepare"](load_study(folder), in_process)
+    write_study(changes)
+    if damage:
+        (folder / damage).write_bytes(b"rubbish")
+    before = sorted(folder.rglob("*"))
+    process = stage(folder, name)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert errors.startswith("infinito: ") and errors.count("\n") == 1 and message in errors
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_two_processes_may_finish_the_same_stack(write_study: Callable[..., Path]) -> None:
+    folder = write_study()
+    STAGES["prepare"](load_study(folder), in_process)
+    processes = [stage(folder, "train") for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert len(RunTable.load(folder / "models/runs").table) == 38
+    assert not [path for path in (folder / ".infinito/scratch").iterdir() if path.name.startswith(".")]

@@ -1,0 +1,32 @@
+"""Plans of a tiny study, made as `infinito plan` makes them."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infinito import tasks
+from infinito.params import Study, load_study
+from infinito.planning import pilot as piloting
+from infinito.planning import plan
+from infinito.runs.table import RunTable
+
+
+def change(folder: Path, changes: dict[str, Any]) -> Study:
+    """The study with some keys of its params.yaml changed."""
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        section = content
+        for part in path:
+            section = section[part]
+        section[last] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return load_study(folder)
+
+
+def make(study: Study, **settings: Any) -> dict[str, Any]:
+    data_sha256 = tasks.load(study.data).sha256
+    known = piloting.pilot(study, RunTable.load(study.runs), data_sha256)
+    fixed: dict[str, Any] = {"data_sha256": data_sha256, "seed": plan.fresh_root(study), "created": "2026-01-31"}
+    return plan.make(study, known, **(fixed | {"workers": 2} | settings))

@@ -1,0 +1,54 @@
+import functools
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from infinito.networks import build
+from infinito.training import memory
+
+
+def maker(**settings: int) -> Callable[[], nn.Module]:
+    shape = {"vocabulary": 17, "width": 32, "layers": 2, "heads": 2, "length": 12, "causal": False, "dropout": 0.1}
+    return functools.partial(build, "transformer", **(shape | settings))
+
+
+def test_more_of_anything_takes_more_memory() -> None:
+    base = memory.bytes_per_run(maker(), 100, 8, 12)
+    assert memory.bytes_per_run(maker(width=64), 100, 8, 12) > 1.5 * base
+    assert memory.bytes_per_run(maker(layers=4), 100, 8, 12) > 1.5 * base
+    assert memory.bytes_per_run(maker(), 100, 16, 12) > 1.5 * base
+    assert memory.bytes_per_run(maker(), 10_100, 8, 12) == base + 10_000 * 9 * 8  # batches and keys
+    assert memory.bytes_per_run(maker(), 100, 8, 12, "bfloat16") < base
+
+
+def test_the_prediction_is_the_same_every_time() -> None:
+    make = functools.partial(
+        build, "infinito_v52", vocabulary=17, width=32, layers=2, heads=2, length=12, causal=False, dropout=0.1
+    )  # replaces buffers as it goes
+    assert len({memory.bytes_per_run(make, 100, 8, 12) for _ in range(20)}) == 1
+
+
+def test_rows_count_four_times() -> None:
+    network = maker()()
+    rows = 4 * sum(p.numel() * 4 for p in network.parameters())
+    assert rows < memory.bytes_per_run(maker(), 0, 1, 1) < 1.1 * rows  # one token needs next to nothing
+
+
+def test_width_on_a_cpu() -> None:
+    assert [memory.width(n, 10**6, "cpu") for n in (1, 3, 20)] == [1, 3, memory.CPU_WIDTH]
+
+
+def test_stacks_on_a_gpu_are_even_and_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Device:
+        total_memory = 80 * 10**9
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Device)
+    assert memory.width(1025, 10**6, "cuda") == 513  # two stacks instead of one of 1024 and one of 1
+    assert memory.width(20, 10**6, "cuda") == 20
+    fit = int(memory.SHARE * 80 / memory.MARGIN)
+    assert memory.width(fit, 10**9, "cuda") == fit
+    assert memory.width(fit + 1, 10**9, "cuda") == -(-(fit + 1) // 2)
+    with pytest.raises(ValueError, match="one run takes about 116.4 GiB, the device has 74.5"):
+        memory.width(1, 10**11, "cuda")
