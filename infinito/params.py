@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Level = Annotated[float, Field(gt=0, lt=0.5)]
 
 
@@ -53,20 +54,91 @@ class Text(Section):
     test_tokens: Count | None
 
 
+class Arrays(Section):
+    """Examples that are arrays of numbers: images, tables."""
+
+    task: Literal["arrays"]
+    source: str  # a Parquet, CSV, NPZ or idx file, a folder of such or of images, or a name on the Hugging Face hub
+    config: str | None  # configuration of the hub name, if it has several
+    kind: Literal["classes", "labels", "values"]  # one class an example; several labels (0 or 1 each); numbers
+    inputs: list[str] | None  # columns, or the array of an NPZ; null: all that are no targets
+    targets: list[str] | None  # columns, or the array of an NPZ; null where the source itself says
+    standardise: bool  # every input feature, and values to be predicted, to mean 0 and variance 1 of the training split
+    seed: int  # of the split, where the source has none
+    validation: Share  # of the examples, where the source has no such split
+    test: Share
+
+
+class Own(Section):
+    """A task of the user's own."""
+
+    task: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # package.module:Task
+    settings: dict[str, Any]  # of its constructor
+
+
+def _kind_of_task(content: Any) -> str | None:
+    name = content.get("task") if isinstance(content, dict) else getattr(content, "task", None)
+    return "own" if isinstance(name, str) and ":" in name else name
+
+
+Prepare = Annotated[
+    Annotated[Dyck, Tag("dyck")]
+    | Annotated[Text, Tag("text")]
+    | Annotated[Arrays, Tag("arrays")]
+    | Annotated[Own, Tag("own")],
+    Discriminator(_kind_of_task),
+]
+
+
+class AdamW(Section):
+    """Loshchilov & Hutter 2019."""
+
+    name: Literal["adamw"]
+    betas: Annotated[list[Rate], Field(min_length=2, max_length=2)]  # of the two moments
+    epsilon: Positive
+
+
+class SGD(Section):
+    """Gradient descent with momentum; weight decay is part of the gradient."""
+
+    name: Literal["sgd"]
+    momentum: Rate
+    nesterov: bool
+
+
+class Muon(Section):
+    """Matrices of hidden layers by Muon, all else by AdamW (Jordan et al. 2024)."""
+
+    name: Literal["muon"]
+    momentum: Rate
+    nesterov: bool
+    betas: Annotated[list[Rate], Field(min_length=2, max_length=2)]  # of AdamW
+    epsilon: Positive
+
+
+class Tuned(Section):
+    """How an arm came to its recipe."""
+
+    trials: Annotated[int, Field(ge=0)]  # trainings that were looked at before
+
+
 class Arm(Section):
-    """One of the two designs under test."""
+    """One of the designs under test: a network, its settings, and what of the recipe is its own."""
 
     network: str  # a name of infinito.networks, or package.module:Class
     settings: dict[str, Any]  # the network's own, beside the shared trunk
+    train: dict[str, Any] = {}  # overrides of the recipe for this arm: any key of RECIPE
+    tuned: Tuned | None = None  # not stated
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What is trained; how is `Train.of`."""
+        return {"network": self.network, "settings": self.settings}
 
-class Trunk(Section):
-    """Settings that both arms share."""
-
-    width: Count
-    layers: Count
-    heads: Count
-    dropout: Rate
+    @property
+    def promised(self) -> dict[str, Any]:
+        """All of it, without what is not stated."""
+        return self.identity | {key: value for key, value in self.model_dump().items() if value and key != "settings"}
 
 
 class Grid(Section):
@@ -78,16 +150,31 @@ class Grid(Section):
     reps: Count  # trainings from identical seeds: what differs between them is nondeterminism
 
 
-RECIPE = ("trunk", "steps", "batch", "learning_rate", "warmup", "schedule", "weight_decay", "clip_norm", "precision")
+# what makes a run the run it is, beside its arm, data and seeds; the other keys of `train` say how many and where
+RECIPE = (
+    "trunk", "steps", "batch", "optimiser", "learning_rate", "warmup", "schedule", "weight_decay", "decayed",
+    "clip_norm", "label_smoothing", "keep", "precision",
+)  # fmt: skip
+# what plans and records of before there was a choice mean; it is left out of a recipe, so that they stay valid
+BEFORE: dict[str, Any] = {
+    "optimiser": {"name": "adamw", "betas": [0.9, 0.999], "epsilon": 1e-8},
+    "decayed": "all",
+    "label_smoothing": 0.0,
+    "keep": "last",
+    "precision": "float32",
+}
 
 
-def recipe(train: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a run the run it is, beside its arm, data and seeds; the other keys of `train` say how many and where.
+def recipe(train: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """How a run is trained: the recipe in a section `train`, with an arm's own keys in the place of the shared ones.
 
-    Single precision is left out: plans and records of before there was a choice mean it.
+    An arm's `trunk` names only what it has otherwise.
     """
-    found = {key: train[key] for key in RECIPE if key in train}
-    return {key: value for key, value in found.items() if (key, value) != ("precision", "float32")}
+    own = dict(own or {})
+    if "trunk" in own:
+        own["trunk"] = {**train["trunk"], **own["trunk"]}
+    found = {key: value for key, value in {**train, **own}.items() if key in RECIPE}
+    return {key: value for key, value in found.items() if key not in BEFORE or value != BEFORE[key]}
 
 
 class Train(Section):
@@ -98,18 +185,23 @@ class Train(Section):
     candidate: Arm
     baseline: Arm
     ablations: dict[str, Arm]  # further arms, each against the same baseline; all count in the family of tests
-    trunk: Trunk
+    trunk: dict[str, Any]  # settings that all networks share, as width, layers, heads, dropout of the built-in ones
     steps: Count
     batch: Count
+    optimiser: Annotated[AdamW | SGD | Muon, Field(discriminator="name")]
     learning_rate: Positive
     warmup: Annotated[int, Field(ge=0)]  # steps of linear warm-up
     schedule: Literal["constant", "cosine"]  # after the warm-up; cosine ends at 0
     weight_decay: NotNegative
+    decayed: Literal["all", "matrices"]  # what it shrinks; matrices leaves out biases, norms and embeddings
     clip_norm: Positive  # largest gradient norm of a run
+    label_smoothing: Rate  # share of a label that is spread over all labels while training
+    keep: Literal["last", "best"]  # weights that count: the last, or the best on validation at the curve's points
     pilot: Annotated[int, Field(ge=0, lt=1_000_000)]  # pairs to plan with, never part of the verdict
     pairs: Annotated[int, Field(ge=1, lt=1_000_000)]  # confirmatory pairs, for the verdict
     looks: list[Count] | Literal["anytime"]  # tests before all pairs are run: [] none, [10, 15, 20] planned, or anytime
-    grid: Grid  # exploratory, for attribution and for selecting seeds
+    grid: Grid | None  # exploratory, for attribution and for selecting seeds; null for a study that does neither
+    engine: Literal["auto", "stacked", "loop"]  # runs together, or one after the other, which takes any network
     precision: Literal["float32", "tf32", "bfloat16"]  # of matrix products; tf32 is the same as float32 on a CPU
     stack: Count | Literal["auto"]  # runs trained together in one process; auto: as many as the device carries well
     curve_every: Count  # steps between two points of a learning curve
@@ -118,6 +210,19 @@ class Train(Section):
     def recipe(self) -> dict[str, Any]:
         """See `recipe`."""
         return recipe(self.model_dump())
+
+    def of(self, arm: str) -> "Train":
+        """How this arm is trained: its overrides are part of the recipe."""
+        own = dict(self.arms[arm].train)
+        if "trunk" in own:
+            own["trunk"] = self.trunk | own["trunk"]
+        return Train.model_validate(self.model_dump() | own) if own else self
+
+    def unequal(self, arm: str) -> list[str]:
+        """Columns of the run table in which an arm differs from the baseline by its recipe."""
+        mine, other = self.of(arm), self.of("baseline")
+        found = ["steps"] if mine.steps != other.steps else []
+        return found + (["train_examples"] if mine.steps * mine.batch != other.steps * other.batch else [])
 
     @property
     def design(self) -> tuple[int, ...] | Literal["anytime"]:
@@ -134,8 +239,8 @@ class Compare(Section):
     """The verdict."""
 
     alpha: Level
-    smallest_effect: Positive  # smallest difference of interest, nats per token, declared before the runs
-    metrics: Annotated[list[Literal["test_loss", "accuracy", "exact"]], Field(min_length=1)]  # the first one decides
+    smallest_effect: Positive  # smallest difference of interest, in the task's unit, declared before the runs
+    metrics: Annotated[list[str], Field(min_length=1)]  # test_loss, which decides, and further scores of the task
 
 
 class Attribute(Section):
@@ -180,13 +285,18 @@ class Params(Section):
     """All of params.yaml."""
 
     study: str
-    prepare: Annotated[Dyck | Text, Field(discriminator="task")]
+    prepare: Prepare
     train: Train
     compare: Compare
-    attribute: Attribute
-    golden: Golden
-    ensemble: Ensemble
+    attribute: Attribute | None = None  # a stage that a study does without has no section, and no place in dvc.yaml
+    golden: Golden | None = None
+    ensemble: Ensemble | None = None
     report: Report
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that this study has, in the order of the pipeline."""
+        return [name for name in type(self).model_fields if name != "study" and getattr(self, name) is not None]
 
 
 @dataclass(frozen=True)
@@ -228,17 +338,22 @@ class Study:
 UNION = re.compile(r"constrained-int$|list\[|literal\[")
 
 
-def _explain(file: Path, error: ValidationError) -> str:
-    """All problems of a params.yaml in one line; pydantic's wording, with our key names and what was found."""
+def _explain(file: Path, error: ValidationError, inside: str = "") -> str:
+    """All problems of a params.yaml in one line; pydantic's wording, with our key names and what was found.
+
+    inside: what stands before every key, where only a part of the file was looked at.
+    """
     problems: dict[tuple[str, str], str] = {}  # of a key and what was found there
     for e in error.errors():
-        # the name of a union's member (the second part of prepare, list[int], literal['auto']) is no key of the file
-        parts = [str(part) for i, part in enumerate(e["loc"]) if not (e["loc"][0] == "prepare" and i == 1)]
-        key = ".".join(part for part in parts if not UNION.match(part))
+        # the name of a union's member (prepare.dyck, optimiser.sgd, list[int], literal['auto']) is no key of the file
+        parts = [str(part) for before, part in zip(("", *e["loc"]), e["loc"]) if before not in ("prepare", "optimiser")]
+        key = inside + ".".join(part for part in parts if not UNION.match(part))
         if e["type"] == "extra_forbidden":
             problems[key, ""] = f"{key}: unknown key"
         elif e["type"] == "missing":
             problems[key, ""] = f"{key}: missing key"
+        elif e["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            problems[key, ""] = _unknown_member(key, e.get("input"))
         else:
             found = e.get("input")
             hint = ""
@@ -254,6 +369,22 @@ def _explain(file: Path, error: ValidationError) -> str:
             else:
                 problems[key, repr(found)] = f"{key}: {message}{what}"
     return f"{file}: " + "; ".join(problems.values())
+
+
+MEMBERS = {
+    "prepare": ("task", "dyck, text, arrays, or package.module:Task"),
+    "optimiser": ("name", "adamw, sgd, muon"),
+}
+
+
+def _unknown_member(key: str, found: Any) -> str:
+    """A section that says by one of its keys which kind it is, and says nothing known."""
+    name, allowed = MEMBERS[key.rsplit(".", 1)[-1]]
+    if not isinstance(found, dict):
+        return f"{key}: found {found!r}; allowed: a mapping with {name}: {allowed}"
+    if name not in found:
+        return f"{key}.{name}: missing key; allowed: {allowed}"
+    return f"{key}.{name}: found {found[name]!r}; allowed: {allowed}"
 
 
 def load_study(folder: Path) -> Study:
@@ -282,30 +413,17 @@ def load_study(folder: Path) -> Study:
 
 def _check_together(file: Path, params: Params) -> None:
     train, prepare = params.train, params.prepare
-    if train.trunk.width % train.trunk.heads:
-        raise ValueError(
-            f"{file}: train.trunk.width: found {train.trunk.width}; allowed: a multiple of heads ({train.trunk.heads})"
-        )
-    if train.warmup >= train.steps:
-        raise ValueError(f"{file}: train.warmup: found {train.warmup}; allowed: fewer than steps ({train.steps})")
-    if train.candidate == train.baseline:
-        raise ValueError(
-            f"{file}: train.candidate: found the same network and settings as train.baseline; allowed: another arm, "
-            "since equal arms trained from equal seeds give equal runs"
-        )
+    _check_arms(file, params)
     if train.pairs < 2:
         raise ValueError(
             f"{file}: train.pairs: found {train.pairs}; allowed: 2 or more for an interval, 10 or more for a verdict"
         )
-    sizes = {"sizes": max(params.ensemble.sizes)}
-    if params.ensemble.compute is not None:
-        sizes["compute.size"] = 2 * params.ensemble.compute.size  # an interval needs two groups
-    for key, size in sizes.items():
-        if size > train.pairs:
-            raise ValueError(f"{file}: ensemble.{key}: needs {size} runs; allowed: at most train.pairs ({train.pairs})")
-    _check_arms(file, params)
+    _check_ensemble(file, params)
     _check_looks(file, params)
-    if ("checkpoint" in params.golden.forward) != (params.golden.checkpoint is not None):
+    needing = [stage for stage in params.stages if stage in ("attribute", "golden")]
+    if train.grid is None and needing:
+        raise ValueError(f"{file}: train.grid: found null; allowed: a grid of seeds, as {needing[0]} needs one")
+    if params.golden and ("checkpoint" in params.golden.forward) != (params.golden.checkpoint is not None):
         raise ValueError(
             f"{file}: golden.checkpoint: found {params.golden.checkpoint}; allowed: a file of initial weights with "
             "forward: [.., checkpoint], else null"
@@ -321,18 +439,64 @@ def _check_together(file: Path, params: Params) -> None:
         )
 
 
+def _check_ensemble(file: Path, params: Params) -> None:
+    ensemble, pairs = params.ensemble, params.train.pairs
+    if ensemble is None:
+        return
+    sizes = {"sizes": max(ensemble.sizes)}
+    if ensemble.compute is not None:
+        sizes["compute.size"] = 2 * ensemble.compute.size  # an interval needs two groups
+    for key, size in sizes.items():
+        if size > pairs:
+            raise ValueError(f"{file}: ensemble.{key}: needs {size} runs; allowed: at most train.pairs ({pairs})")
+
+
+def _check_recipe(file: Path, train: Train, arm: str) -> None:
+    """The recipe of one arm: its own keys, and all of them together."""
+    where = f"train.ablations.{arm}" if arm in train.ablations else f"train.{arm}"
+    own = train.arms[arm].train
+    for key in own:
+        if key not in RECIPE:
+            raise ValueError(f"{file}: {where}.train.{key}: an arm may not set it; allowed: {', '.join(RECIPE)}")
+    if not isinstance(own.get("trunk", {}), dict):
+        raise ValueError(f"{file}: {where}.train.trunk: found {own['trunk']!r}; allowed: a mapping of settings")
+    try:
+        how = train.of(arm)
+    except ValidationError as error:
+        raise ValueError(_explain(file, error, f"{where}.train.")) from error
+    said = where + ".train" if own else "train"
+    if how.warmup >= how.steps:
+        raise ValueError(f"{file}: {said}.warmup: found {how.warmup}; allowed: fewer than steps ({how.steps})")
+    width, heads = how.trunk.get("width"), how.trunk.get("heads")
+    if isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads:
+        raise ValueError(f"{file}: {said}.trunk.width: found {width}; allowed: a multiple of heads ({heads})")
+
+
 def _check_arms(file: Path, params: Params) -> None:
     train = params.train
-    for name, arm in train.ablations.items():
+    for name in train.arms:
+        _check_recipe(file, train, name)
+    if _same(train, "candidate", "baseline"):
+        raise ValueError(
+            f"{file}: train.candidate: found the same network, settings and recipe as train.baseline; allowed: another "
+            "arm, since equal arms trained from equal seeds give equal runs"
+        )
+    for name in train.ablations:
         if name in ("candidate", "baseline") or not name.isidentifier():
             raise ValueError(f"{file}: train.ablations: found {name!r}; allowed: a plain word other than the two arms")
-        if arm in [other for key, other in train.arms.items() if key != name]:
+        if any(_same(train, name, other) for other in train.arms if other != name):
             raise ValueError(
                 f"{file}: train.ablations.{name}: found an arm that is there already; allowed: another one"
             )
     metrics = params.compare.metrics
     if metrics[0] != "test_loss" or len(set(metrics)) < len(metrics):
         raise ValueError(f"{file}: compare.metrics: found {metrics}; allowed: test_loss first, each metric once")
+
+
+def _same(train: Train, arm: str, other: str) -> bool:
+    """Whether two arms would give equal runs from equal seeds."""
+    arms = train.arms
+    return arms[arm].identity == arms[other].identity and train.of(arm).recipe == train.of(other).recipe
 
 
 def _check_looks(file: Path, params: Params) -> None:

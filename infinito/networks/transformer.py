@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from infinito.operations.fused import operator
 from infinito.operations.fused.attention import attend
-from infinito.operations.fused.cross_entropy import fused_token_nats, token_nats
+from infinito.operations.fused.cross_entropy import fused_token_nats
 from infinito.operations.fused.gelu import gelu_dropout
+from infinito.tasks.tokens import token_nats
 
 LARGE = 4096  # words of a vocabulary, above which the logits are by far the largest tensor
 

@@ -1,44 +1,18 @@
-"""What is learned. Every task gives integer inputs [.., T] and targets [.., T]; IGNORE marks targets that don't count.
+"""What is learned: examples, their loss, and the words for it.
 
-A task module offers `prepare(settings, folder)`, which writes train, validation and test as Parquet with a manifest,
-and `load(folder, manifest) -> Data`. `prepare` and `load` here choose the module by name.
+A task module offers `prepare(settings, folder, ...)`, which writes train, validation and test as Parquet with a
+manifest, and `load(folder, manifest) -> Data`. `prepare` and `load` here choose the module by name.
 """
 
 from pathlib import Path
-from typing import Protocol
-
-import torch
-from torch import Tensor
 
 from infinito import params
 from infinito.storage import file_sha256, read_json
 from infinito.tasks import dyck, text
 from infinito.tasks.split import IGNORE, Split
+from infinito.tasks.task import Data, Metric, Task
 
 TASKS = {"dyck": dyck, "text": text}
-
-
-class Data(Protocol):
-    """A prepared task in memory."""
-
-    vocabulary: int
-    length: int
-    causal: bool  # whether a position may only see itself and earlier ones
-    sha256: str  # of the manifest, which holds the hashes of all files
-    validation: Split
-    test: Split
-
-    def order(self, data_seed: int, steps: int, batch: int) -> Tensor:
-        """Which training examples come when: int64 [steps, batch]."""
-        ...
-
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The examples named by `order`: int64 [...] -> inputs, targets, both int64 [..., T]."""
-        ...
-
-    def to(self, device: torch.device) -> "Data":
-        """The same data on a device."""
-        ...
 
 
 def prepare(settings: params.Dyck | params.Text, folder: Path, study: Path) -> None:
@@ -69,4 +43,4 @@ def load(folder: Path) -> Data:
     return TASKS[manifest["task"]].load(folder, manifest)
 
 
-__all__ = ["IGNORE", "TASKS", "Data", "Split", "load", "prepare"]
+__all__ = ["IGNORE", "TASKS", "Data", "Metric", "Split", "Task", "load", "prepare"]

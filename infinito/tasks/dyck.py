@@ -4,7 +4,6 @@ An example is 4 to 12 (say) opening brackets, then noise letters; the target, al
 is the closing brackets in reverse and an end mark. Tokens: 0 padding, 1 end, then opening, closing, noise.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +15,13 @@ from torch import Tensor
 from infinito import params
 from infinito.seeds import stream
 from infinito.storage import file_sha256, read_table, write_table
+from infinito.tasks.pool import Pool
 from infinito.tasks.split import IGNORE, Split, write_manifest
+from infinito.tasks.tokens import Tokens
 
 PAD, END, FIRST = 0, 1, 2
 # An example's own hash says which split it belongs to, so no example is in two of them, however many are drawn.
 SHARES = {"train": (0, 80), "validation": (80, 90), "test": (90, 100)}
-
-
-@dataclass(frozen=True)
-class Dyck:
-    """Prepared Dyck data; see `infinito.tasks.Data`."""
-
-    vocabulary: int
-    length: int
-    sha256: str
-    inputs: Tensor  # the training pool, int16 [N, T]
-    targets: Tensor
-    validation: Split
-    test: Split
-    causal: bool = False
-
-    def order(self, data_seed: int, steps: int, batch: int) -> Tensor:
-        """Whole passes over the pool, each in a fresh order: int64 [steps, batch]."""
-        draws, n = stream(data_seed, "order"), len(self.inputs)
-        passes = -(-steps * batch // n)
-        rows = np.concatenate([draws.permutation(n) for _ in range(passes)])
-        return torch.from_numpy(rows[: steps * batch].reshape(steps, batch))
-
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inputs[rows].long(), self.targets[rows].long()
-
-    def to(self, device: torch.device) -> "Dyck":
-        return replace(
-            self,
-            inputs=self.inputs.to(device),
-            targets=self.targets.to(device),
-            validation=self.validation.to(device),
-            test=self.test.to(device),
-        )
 
 
 def _draw(settings: params.Dyck, draws: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +96,7 @@ def prepare(settings: params.Dyck, folder: Path) -> None:
     )
 
 
-def load(folder: Path, manifest: dict[str, Any]) -> Dyck:
+def load(folder: Path, manifest: dict[str, Any]) -> Pool:
     """Read what `prepare` wrote."""
     length, vocabulary = manifest["length"], manifest["vocabulary"]
 
@@ -142,12 +110,11 @@ def load(folder: Path, manifest: dict[str, Any]) -> Dyck:
 
     def fixed(name: str) -> Split:
         inputs, targets = read(name)
-        return Split(inputs.long(), targets.long(), vocabulary)
+        return Split(inputs.long(), targets.long(), length * vocabulary)
 
-    inputs, targets = read("train")
-    return Dyck(
-        vocabulary=vocabulary,
-        length=length,
+    inputs, targets = read("train")  # int16, as small as they are
+    return Pool(
+        task=Tokens(vocabulary, length, causal=False, exact=True),
         sha256=file_sha256(folder / "manifest.json"),
         inputs=inputs,
         targets=targets,

@@ -11,27 +11,30 @@ from torch import Tensor
 from infinito.storage import file_sha256, write_json
 
 IGNORE = -100  # a target that is not scored
-LOGITS_AT_ONCE = 2**20  # of one run; bounds the memory of an evaluation
+OUTPUTS_AT_ONCE = 2**20  # of one run; bounds the memory of an evaluation
 
 
 @dataclass(frozen=True)
 class Split:
-    """Fixed examples: inputs and targets, int64 [N, T]; words and bytes of the text behind them, where there is one."""
+    """Fixed examples: inputs and targets [N, ...], and how many numbers a network gives for one of them.
+
+    words, bytes: of the text behind them, where there is one.
+    """
 
     inputs: Tensor
     targets: Tensor
-    vocabulary: int
+    outputs: int
     words: int | None = None
     bytes: int | None = None
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and targets, a few examples at a time, so that their logits stay small."""
-        size = max(1, min(256, LOGITS_AT_ONCE // (self.inputs.shape[1] * self.vocabulary)))
+        """Inputs and targets, a few examples at a time, so that what a network gives for them stays small."""
+        size = max(1, min(256, OUTPUTS_AT_ONCE // self.outputs))
         return zip(self.inputs.split(size), self.targets.split(size), strict=True)
 
     def first(self, examples: int) -> "Split":
         """The split cut to its first examples; words and bytes are then unknown."""
-        return Split(self.inputs[:examples], self.targets[:examples], self.vocabulary)
+        return Split(self.inputs[:examples], self.targets[:examples], self.outputs)
 
     def to(self, device: torch.device) -> "Split":
         return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))

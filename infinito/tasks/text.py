@@ -33,6 +33,7 @@ from infinito import params
 from infinito.seeds import stream
 from infinito.storage import file_sha256, read_table, sha256, write_table, write_text
 from infinito.tasks.split import IGNORE, Split, write_manifest
+from infinito.tasks.tokens import Tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -49,25 +50,23 @@ AT_ONCE = 1000  # rows or lines
 class Text:
     """Prepared text; see `infinito.tasks.Data`. An example is named by where it starts in the training text."""
 
-    vocabulary: int
-    length: int
+    task: Tokens
     sha256: str
     text: Tensor  # the training text, int32 [1 + tokens]: the first one is only ever an input
     validation: Split
     test: Split
-    causal: bool = True
 
     def order(self, data_seed: int, steps: int, batch: int) -> Tensor:
         """Passes over the text, each cut into blocks at a fresh offset, in a fresh order: int64 [steps, batch]."""
-        draws, starts = stream(data_seed, "order"), len(self.text) - self.length
+        draws, starts = stream(data_seed, "order"), len(self.text) - self.task.length
         passes: list[np.ndarray] = []
         while sum(map(len, passes)) < steps * batch:
-            offset = draws.integers(min(self.length, starts))
-            passes.append(draws.permutation(np.arange(offset, starts, self.length, dtype=np.int64)))
+            offset = draws.integers(min(self.task.length, starts))
+            passes.append(draws.permutation(np.arange(offset, starts, self.task.length, dtype=np.int64)))
         return torch.from_numpy(np.concatenate(passes)[: steps * batch].reshape(steps, batch))
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        window = self.text[rows[..., None] + torch.arange(self.length + 1, device=rows.device)].long()
+        window = self.text[rows[..., None] + torch.arange(self.task.length + 1, device=rows.device)].long()
         return window[..., :-1], window[..., 1:]
 
     def to(self, device: torch.device) -> "Text":
@@ -154,12 +153,15 @@ def load(folder: Path, manifest: dict[str, Any]) -> Text:
         targets = torch.full_like(inputs, IGNORE)
         inputs[:n], targets[:n] = tokens[:-1], tokens[1:]
         return Split(
-            inputs.view(-1, length), targets.view(-1, length), vocabulary, words=entry["words"], bytes=entry["bytes"]
+            inputs.view(-1, length),
+            targets.view(-1, length),
+            length * vocabulary,
+            words=entry["words"],
+            bytes=entry["bytes"],
         )
 
     return Text(
-        vocabulary=vocabulary,
-        length=length,
+        task=Tokens(vocabulary, length, causal=True, exact=False),
         sha256=file_sha256(folder / "manifest.json"),
         text=text("train"),
         validation=blocks("validation"),

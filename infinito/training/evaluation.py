@@ -1,6 +1,6 @@
-"""Loss and predictions of trained runs; nothing is drawn."""
+"""Loss and scores of trained runs, and what their members say of every example; nothing is drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,67 +9,99 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from infinito.operations.fused.cross_entropy import token_nats
 from infinito.seeds import DrawFrom, torch_stream
-from infinito.tasks import IGNORE, Split
+from infinito.tasks import Split, Task
+from infinito.tasks.task import Measured
 from infinito.training.determinism import choose_products
 from infinito.training.program import Program
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per example: nats and correct [S, N], scored tokens [N]."""
+    """Per example: the loss, summed, of S runs [S, N] and its weight [N]; the same of every further score by name."""
 
-    nats: np.ndarray
-    correct: np.ndarray
-    tokens: np.ndarray
+    losses: np.ndarray
+    weights: np.ndarray
+    scores: dict[str, tuple[np.ndarray, np.ndarray]]
 
     @property
     def loss(self) -> np.ndarray:
-        """Mean nats per scored token, [S]."""
-        return self.nats.sum(1) / self.tokens.sum()
+        """Mean loss, [S]."""
+        return self.losses.sum(1) / self.weights.sum()
+
+    def score(self, name: str) -> np.ndarray:
+        """Mean of a further score, [S]."""
+        values, weights = self.scores[name]
+        return values.sum(1) / weights.sum()
+
+
+def measured(task: Task, outputs: Tensor, targets: Tensor) -> dict[str, Measured]:
+    """Loss and scores of every example, each with its weight, [B]."""
+    found = {"loss": task.losses(outputs, targets)} | task.measure(outputs, targets)
+    return {name: (_summed(values), _summed(weights)) for name, (values, weights) in found.items()}
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Over all parts of an example: [B, ...] -> [B]."""
+    if not values.is_floating_point():
+        values = values.long()
+    return values.flatten(1).sum(1) if values.ndim > 1 else values
+
+
+def joined(chunks: Iterable[dict[str, Measured]]) -> Evaluation:
+    """What was measured of some examples after the other; values [S, B], weights [S, B] that are equal for all runs."""
+    parts = [{name: (a.cpu(), b[0].cpu()) for name, (a, b) in chunk.items()} for chunk in chunks]
+    whole = {
+        name: (torch.cat([part[name][0] for part in parts], 1), torch.cat([part[name][1] for part in parts]))
+        for name in parts[0]
+    }
+    arrays = {
+        name: (values.double().numpy() if values.is_floating_point() else values.numpy(), weights.numpy())
+        for name, (values, weights) in whole.items()
+    }
+    losses, weights = arrays.pop("loss")
+    return Evaluation(losses, weights, arrays)
 
 
 @torch.no_grad()
 def evaluate(program: Program, weights: Tensor, state: dict[str, Tensor], split: Split) -> Evaluation:
-    """Loss and correct tokens of every example for weights [S, P].
+    """Loss and scores of every example for weights [S, P].
 
     Not compiled: it is a small part of the work, and compiling it would cost more than it saves.
     """
 
-    def scores(row: Tensor, state: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def scores(row: Tensor, state: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Measured]:
         with program.rounding():
-            logits = functional_call(program.evaluator, program.named(row) | state, (inputs,))
-        correct = ((logits.argmax(-1) == targets) & (targets != IGNORE)).sum(-1)
-        return token_nats(logits, targets).sum(-1), correct
+            outputs = functional_call(program.evaluator, program.named(row) | state, (inputs,))
+        return measured(program.task, outputs, targets)
 
     choose_products(program.device, program.precision)
-    nats, correct = [], []
-    for inputs, targets in split.chunks():
-        a, b = vmap(scores, in_dims=(0, 0, None, None))(weights, state, inputs, targets)
-        nats.append(a.cpu())
-        correct.append(b.cpu())
-    return Evaluation(
-        nats=torch.cat(nats, 1).double().numpy(),
-        correct=torch.cat(correct, 1).numpy(),
-        tokens=(split.targets != IGNORE).sum(-1).cpu().numpy(),
+    return joined(
+        vmap(scores, in_dims=(0, 0, None, None))(weights, state, inputs, targets) for inputs, targets in split.chunks()
     )
 
 
-def predict(make: Callable[[], nn.Module], weights: dict[str, Tensor], split: Split) -> Tensor:
-    """Log-probability of every target under every member, 0 where it is not scored.
+def predict(
+    make: Callable[[], nn.Module], task: Task, weights: dict[str, Tensor], split: Split, *, together: bool = True
+) -> tuple[Tensor, Tensor]:
+    """What every member of an ensemble says of every part of every example, as `infinito.questions.ensemble` takes it.
 
     Args:
         make: makes one network; its own weights are not used.
+        task: says what the members of an ensemble average.
         weights: stacked state_dict, [S, ...].
-        split: examples to score.
+        split: examples.
+        together: all members at once; else one after the other, which any network allows.
 
     Returns:
-        float32 [S, N, T], nats.
+        float32 [S, N, ...] and bool [N, ...], which of them are scored. Where probabilities are averaged: the
+        log-probability of the target, in nats. Where outputs are averaged: output - target.
 
     Raises:
-        ValueError: names or shapes of the weights are not those of the network.
+        ValueError: names or shapes of the weights are not those of the network; a task that averages nothing.
     """
+    if task.averaged is None:
+        raise ValueError("ensemble: the task does not say what the members average (its attribute `averaged`)")
     with DrawFrom(torch_stream(0, "unused")):
         network = make().eval()
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -85,11 +117,19 @@ def predict(make: Callable[[], nn.Module], weights: dict[str, Tensor], split: Sp
     unique = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
     weights = {name: value for name, value in weights.items() if name in unique}  # a tied weight once
 
-    def scores(state: dict[str, Any], inputs: Tensor, targets: Tensor) -> Tensor:
-        return -token_nats(functional_call(network, state, (inputs,)), targets)
+    def says(state: dict[str, Any], inputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = functional_call(network, state, (inputs,))
+        return -task.losses(outputs, targets)[0] if task.averaged == "probabilities" else outputs - targets
 
-    parts = []
+    parts, scored = [], []
     with torch.no_grad():
         for inputs, targets in split.chunks():
-            parts.append(vmap(scores, in_dims=(0, None, None))(weights, inputs, targets))
-    return torch.cat(parts, 1)
+            if together:
+                parts.append(vmap(says, in_dims=(0, None, None))(weights, inputs, targets))
+            else:
+                runs = range(len(next(iter(weights.values()))))
+                each = ({name: value[run] for name, value in weights.items()} for run in runs)
+                parts.append(torch.stack([says(state, inputs, targets) for state in each]))
+            outputs = torch.zeros(len(inputs), *task.output)
+            scored.append(task.losses(outputs, targets)[1].expand(parts[-1].shape[1:]) > 0)
+    return torch.cat(parts, 1), torch.cat(scored)

@@ -10,19 +10,42 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
-from infinito.operations.embedding import compared
+from infinito.operations.embedding import ComparedEmbedding, compared
 from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise, keyed
 from infinito.seeds import DrawFrom, torch_stream
+from infinito.tasks import Task
 from infinito.training.compiling import compiled, compiler, keep_freed_memory
 from infinito.training.determinism import attention_by_products, choose_products
 from infinito.training.diagnosis import diagnosis
 from infinito.training.objective import Objective
-from infinito.training.schedule import BETAS, EPSILON, Block, Rates
+from infinito.training.optimisers import AdamW, Layout, Optimiser, Rates
+from infinito.training.schedule import Block
 from infinito.training.trace import digest
 
 logger = logging.getLogger(__name__)
 
 ALIGNED = 16  # numbers: every tensor in a row begins at a multiple of 64 bytes, which fast matrix products ask for
+
+
+def kinds(network: nn.Module, names: Sequence[str], output: Sequence[int]) -> list[str]:
+    """What kind each parameter of a network is, see `Layout`.
+
+    An embedding is known by its module or its name; the head is a matrix with as many rows as there are outputs.
+    """
+    embeddings = {
+        id(p) for m in network.modules() if isinstance(m, nn.Embedding | ComparedEmbedding) for p in (m.weight,)
+    }
+    parameters = dict(network.named_parameters())
+
+    def kind(name: str) -> str:
+        p = parameters[name]
+        if id(p) in embeddings or "embed" in name:
+            return "embedding"
+        if p.ndim < 2:
+            return "other"
+        return "head" if p.ndim == 2 and output and p.shape[0] == output[-1] else "matrix"
+
+    return [kind(name) for name in names]
 
 
 class Program:
@@ -32,16 +55,29 @@ class Program:
 
     Args:
         make: makes the network; its weights are drawn in the constructor, by any random function of torch.
+        task: what is learned.
         device: where to train.
         precision: of matrix products: float32; tf32 (on a GPU, factors of 10 bits); bfloat16 (factors and products of
             7 bits). Weights, moments, norms, softmax and loss are always float32.
+        optimiser: makes the step of a gradient.
+        decayed: which tensors weight decay shrinks: all, or matrices, which leaves out biases, norms and embeddings.
+        smoothing: of the labels, in training.
         compile: torch.compile the step; ignored where the CPU has no C++ compiler.
     """
 
     def __init__(
-        self, make: Callable[[], nn.Module], device: str = "cpu", compile: bool = True, precision: str = "float32"
+        self,
+        make: Callable[[], nn.Module],
+        task: Task,
+        device: str = "cpu",
+        compile: bool = True,
+        precision: str = "float32",
+        *,
+        optimiser: Optimiser = AdamW(),
+        decayed: str = "all",
+        smoothing: float = 0.0,
     ) -> None:
-        self.make, self.device, self.precision = make, torch.device(device), precision
+        self.make, self.task, self.device, self.precision = make, task, torch.device(device), precision
         if self.device.type == "cpu":
             keep_freed_memory()
         choose_products(self.device, precision)
@@ -52,6 +88,9 @@ class Program:
         self.names = list(parameters)
         self.shapes = [p.shape for p in parameters.values()]
         self.sizes = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters.values()]  # in a row, with padding
+        self.optimiser = optimiser
+        self.layout = Layout(self.shapes, self.sizes, kinds(self.network, self.names, task.output))
+        self.decayed = None if decayed == "all" else self.layout.where(self.device, "matrix", "head")
         sites = {n: m for n, m in self.network.named_modules() if isinstance(m, KeyedDropout | KeyedGaussianNoise)}
         self.keys = [f"network.{name}.key" for name in sites]
         self.rates = [f"network.{name}.rate" for name, m in sites.items() if isinstance(m, KeyedDropout)]
@@ -62,7 +101,7 @@ class Program:
         first = {id(p): name for name, p in self.network.named_parameters()}
         saved = self.network.state_dict(keep_vars=True)
         self.saved = {name: first.get(id(value), name) for name, value in saved.items()}
-        self.objective = Objective(self.network, self.state_names)
+        self.objective = Objective(self.network, self.state_names, task, smoothing)
         self.evaluator = copy.deepcopy(self.network).eval()
         self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
         if compile and not self.compiled:
@@ -109,7 +148,7 @@ class Program:
     def _loss(
         self, row: Tensor, state: dict[str, Tensor], key: Tensor, rate: Tensor | None, inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
-        """One run: row [P], key int32 [2], rate [] or None, inputs and targets [B, T]; gives what `Objective` gives."""
+        """One run: row [P], key int32 [2], rate [] or None, inputs and targets [B, ...]; gives what `Objective` gives."""
         values = self.named(row, "network.") | {f"network.{n}": v for n, v in state.items()}
         values |= dict.fromkeys(self.keys, key)
         if rate is not None:
@@ -124,25 +163,26 @@ class Program:
     def _step(
         self, weights: Tensor, first: Tensor, second: Tensor, state: dict[str, Tensor], block: Block, rates: Rates
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """One step of all runs: AdamW (Loshchilov & Hutter 2019) with clipping per run.
+        """One step of all runs: the gradient, clipped per run, and the optimiser's step.
 
         weights, first, second: [S, P]; of the block only the first step counts. Returns losses [S], the digests of the
         new weights, int32 [S], and the new weights, moments and state.
         """
         inputs, targets, keys, factor, corrections = (value[0] for value in block)
-        learning_rate = rates.learning_rate * factor
+        learning_rate = (rates.learning_rate * factor)[:, None]
+        decay = rates.weight_decay[:, None]
+        if self.decayed is not None:
+            decay = decay * self.decayed
         per_run = (0, 0, 0, None if rates.dropout is None else 0, 0, 0)
         gradient, (_, (losses, after)) = vmap(grad_and_value(self._loss, has_aux=True), in_dims=per_run)(
             weights, state, keys, rates.dropout, inputs, targets
         )
         norm = gradient.square().sum(1).sqrt()
         gradient = gradient * (rates.clip_norm / (norm + 1e-6)).clamp(max=1.0)[:, None]
-        mean = first.lerp(gradient, 1 - BETAS[0])
-        square = second * BETAS[1] + gradient.square() * (1 - BETAS[1])
-        scale = square.sqrt() / corrections[1].sqrt() + EPSILON
-        decayed = weights * (1 - learning_rate * rates.weight_decay)[:, None]
-        new = decayed - (learning_rate / corrections[0])[:, None] * (mean / scale)
-        return losses, digest(new), new, mean, square, after
+        new, first, second = self.optimiser.update(
+            weights, gradient, first, second, learning_rate, decay, corrections, self.layout
+        )
+        return losses, digest(new), new, first, second, after
 
     def _recorded_step(
         self,

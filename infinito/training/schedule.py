@@ -10,8 +10,7 @@ from torch import Tensor
 
 from infinito.seeds import noise_keys
 from infinito.tasks import Data
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # of AdamW, torch's defaults
+from infinito.training.optimisers import Rates
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,7 @@ class Settings:
     """How a run is trained; the four rates may be a number for all runs or one number per run.
 
     dropout: None keeps the rates that the network was built with.
+    keep: which weights count in the end: the last ones, or the best ones on validation at the points of the curve.
     """
 
     steps: int
@@ -30,6 +30,7 @@ class Settings:
     clip_norm: float | Sequence[float]
     curve_every: int
     dropout: Sequence[float] | None = None
+    keep: str = "last"
 
 
 def learning_rate(step: int, steps: int, warmup: int, schedule: str) -> float:
@@ -39,15 +40,6 @@ def learning_rate(step: int, steps: int, warmup: int, schedule: str) -> float:
     if schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-class Rates(NamedTuple):
-    """What stays the same from step to step, one number per run, [S] each; dropout may be None."""
-
-    learning_rate: Tensor
-    weight_decay: Tensor
-    clip_norm: Tensor
-    dropout: Tensor | None
 
 
 def rates(settings: Settings, runs: int, device: torch.device) -> Rates:
@@ -70,7 +62,7 @@ def rates(settings: Settings, runs: int, device: torch.device) -> Rates:
 class Block(NamedTuple):
     """What K steps get; axis 0 is the step.
 
-    inputs, targets: [K, S, B, T]; keys: int32 [K, S, 2]; factor: [K], on the learning rates; corrections: [K, 2],
+    inputs, targets: [K, S, B, ...]; keys: int32 [K, S, 2]; factor: [K], on the learning rates; corrections: [K, 2],
     1 - beta^t.
     """
 
@@ -91,6 +83,7 @@ class Schedule:
         data_seeds: Sequence[int],
         noise_seeds: Sequence[int],
         device: torch.device,
+        betas: tuple[float, float],
     ) -> None:
         steps = settings.steps
         self.data = data
@@ -100,7 +93,7 @@ class Schedule:
         factor = [learning_rate(t, steps, settings.warmup, settings.schedule) for t in range(steps)]
         self.factor = torch.tensor(factor).to(device)
         powers = torch.arange(1, steps + 1, dtype=torch.float64)
-        self.corrections = torch.stack([1 - beta**powers for beta in BETAS], -1).float().to(device)
+        self.corrections = torch.stack([1 - beta**powers for beta in betas], -1).float().to(device)
 
     def block(self, first: int, steps: int) -> Block:
         """From step `first` on; behind the last step the last one stands again."""

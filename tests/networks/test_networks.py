@@ -10,9 +10,9 @@ from torch.func import functional_call
 from infinito.networks import NETWORKS, build, infinito_v52, load_v52, transformer
 from infinito.networks.infinito_v52 import COMPONENTS, IITGuidedMemory, InfinitoV52
 from infinito.networks.transformer import Transformer
-from infinito.operations.fused.cross_entropy import token_nats
 from infinito.operations.noise import KeyedGaussianNoise, keyed
 from infinito.tasks import IGNORE
+from infinito.tasks.tokens import token_nats
 
 SETTINGS = {"vocabulary": 11, "width": 16, "layers": 2, "heads": 2, "length": 12, "causal": False, "dropout": 0.1}
 ORIGINAL = Path(os.environ.get("INFINITO_DATA", "no-such-folder")) / "infinito-v5.2"

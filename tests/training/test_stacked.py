@@ -13,8 +13,8 @@ from infinito import params, tasks, training
 from infinito.networks import build
 from infinito.networks.transformer import Transformer
 from infinito.operations import embedding
-from infinito.operations.fused.cross_entropy import token_nats
 from infinito.storage import write_weights
+from infinito.tasks.tokens import token_nats
 from infinito.training import snapshot, trace
 from infinito.training.objective import way
 from infinito.training.schedule import Schedule, rates

@@ -1,4 +1,4 @@
-"""Cross-entropy of every token in nats, log sum_v exp(x_v) - x_target.
+"""Cross-entropy of every token in nats (`infinito.tasks.tokens`) by kernels, for a large vocabulary.
 
 With a large vocabulary the logits x are the largest tensor of a step by far. Plain code goes through them six times;
 the kernels (`cross_entropy_kernels.py`) read them once forward, and read them and write their gradient once backward,
@@ -7,25 +7,9 @@ with the bias of the vocabulary and its gradient on the way.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from infinito.operations.fused import operator
-from infinito.tasks.split import IGNORE
-
-
-def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """0 where the target is IGNORE; [..., V] and [...] -> [...].
-
-    The target's logit is picked by comparison, not by index: the gradient then has no scatter, whose order of additions
-    is not fixed on a GPU.
-    """
-    # half precision is too coarse for a loss
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    hit = targets[..., None] == torch.arange(logits.shape[-1], device=logits.device)
-    # a difference of two sums and not log_softmax, whose gradient reads the logits once more
-    picked = torch.where(hit, logits, 0.0).sum(-1)
-    return torch.where(targets == IGNORE, 0.0, torch.logsumexp(logits, -1) - picked)
 
 
 def fused_token_nats(products: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
