@@ -148,7 +148,7 @@ class Program:
     def _loss(
         self, row: Tensor, state: dict[str, Tensor], key: Tensor, rate: Tensor | None, inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
-        """One run: row [P], key int32 [2], rate [] or None, inputs and targets [B, ...]; gives what `Objective` gives."""
+        """One run: row [P], key int32 [2], rate [] or None, inputs, targets [B, ...]; gives what `Objective` gives."""
         values = self.named(row, "network.") | {f"network.{n}": v for n, v in state.items()}
         values |= dict.fromkeys(self.keys, key)
         if rate is not None:
