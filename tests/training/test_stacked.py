@@ -14,12 +14,13 @@ from infinito.networks import build
 from infinito.networks.transformer import Transformer
 from infinito.operations import embedding
 from infinito.storage import write_weights
-from infinito.tasks.tokens import token_nats
+from infinito.tasks.tokens import Tokens, token_nats
 from infinito.training import snapshot, trace
 from infinito.training.objective import way
 from infinito.training.schedule import Schedule, rates
 from tests.reference import train_one
 
+BETAS = 0.9, 0.999
 SETTINGS = training.Settings(
     steps=20,
     batch=8,
@@ -149,7 +150,7 @@ class HandsOn(Recurrent):
 def test_a_recorded_step_is_a_plain_one(name: str, data: tasks.Data) -> None:
     # what a GPU records, taken one after the other on a CPU
     program = training.Program(maker(name, data), data.task, compile=False)
-    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], program.device)
+    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], program.device, BETAS)
     fixed = rates(SETTINGS, 2, program.device)
     weights, buffers = program.draw([5, 6])
     plain = [weights, torch.zeros_like(weights), torch.zeros_like(weights), buffers]
@@ -168,7 +169,7 @@ def test_a_recorded_step_is_a_plain_one(name: str, data: tasks.Data) -> None:
 
 
 def test_behind_the_last_step_a_block_repeats_it(data: tasks.Data) -> None:
-    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], torch.device("cpu"))
+    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], torch.device("cpu"), BETAS)
     block = schedule.block(SETTINGS.steps - 2, 4)
     for value in block:
         assert len(value) == 4 and torch.equal(value[1], value[2]) and torch.equal(value[1], value[3])
@@ -183,8 +184,11 @@ def test_what_a_class_overrides_is_what_it_is_trained_by() -> None:
         def forward_with_penalty(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return self(ids), torch.ones(())
 
-    found = [way(network) for network in (Transformer, Own, Penalised, Recurrent)]
+    task = Tokens(5, 4, causal=False, exact=True)
+    found = [way(network, task) for network in (Transformer, Own, Penalised, Recurrent)]
     assert found == ["nats_with_penalty", "forward", "forward_with_penalty", "forward"]
+    # nats of its own are those of tokens: not of smoothed ones
+    assert way(Transformer, task, smoothing=0.1) == "forward"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -431,7 +435,7 @@ def test_a_checkpoint_of_another_shape_is_refused(data: tasks.Data) -> None:
     make = maker("transformer", data)
     stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [1], [1], [1])
     with pytest.raises(ValueError, match=r"checkpoint does not fit the network: .* is \(.*16"):
-        training.predict(maker("transformer", data, width=32), stack.final, data.test)
+        training.predict(maker("transformer", data, width=32), data.task, stack.final, data.test)
 
 
 def test_nothing_touches_a_global_generator(data: tasks.Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
