@@ -85,12 +85,17 @@ class Loop:
         """The context in which the network runs at its precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
-    def optimisers(self, network: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
-        """Of torch.optim, what does as `infinito.training.optimisers` does; torch's own Muon can't be recorded."""
+    def optimiser_of(self, network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+        """Of torch.optim, what does as `infinito.training.optimisers` does; these themselves where they are faster.
+
+        That is on a GPU; and torch's own Muon knows no other tensors than matrices.
+        """
         named = {name: p for name, p in network.named_parameters() if p.requires_grad}
         kind = dict(zip(named, kinds(network, list(named), self.task.output), strict=True))
         chosen = self.optimiser
         real = all(p.is_floating_point() for p in named.values())
+        alike = real and len({p.dtype for p in named.values()}) == 1
+        alike = alike and next(iter(named.values())).dtype in (torch.float32, torch.float64)
         gpu = self.device.type == "cuda"
         rate: Any = settings.learning_rate
         if gpu:  # where a recording reads it
@@ -102,28 +107,30 @@ class Loop:
             pairs = ((shrunk, settings.weight_decay), (kept, 0.0))
             return [{"params": [named[n] for n in some], "weight_decay": decay} for some, decay in pairs if some]
 
+        if alike and (gpu or isinstance(chosen, optimisers.Muon)):
+            clip, known = float(settings.clip_norm), list(named.values())  # type: ignore[arg-type]
+            return RowOptimiser(chosen, groups(list(named)), rate, clip, known, list(kind.values()), self.compiled)
         if isinstance(chosen, optimisers.SGD):
-            return [torch.optim.SGD(groups(list(named)), lr=rate, momentum=chosen.momentum, nesterov=chosen.nesterov)]
+            return torch.optim.SGD(groups(list(named)), lr=rate, momentum=chosen.momentum, nesterov=chosen.nesterov)
         if isinstance(chosen, optimisers.AdamW):
             how: Any = {"fused": True} if real else {"foreach": False}
             if gpu:
                 how["capturable"] = True
-            return [torch.optim.AdamW(groups(list(named)), lr=rate, betas=chosen.betas, eps=chosen.epsilon, **how)]
-        if not real:
-            first = next(name for name, p in named.items() if not p.is_floating_point())
-            raise ValueError(f"train.optimiser: found muon, and {first} is {named[first].dtype}; allowed: real numbers")
-        return [
-            RowOptimiser(chosen, groups(list(named)), rate, list(named.values()), list(kind.values()), self.compiled)
-        ]
+            return torch.optim.AdamW(groups(list(named)), lr=rate, betas=chosen.betas, eps=chosen.epsilon, **how)
+        found = ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in named.values()}))
+        raise ValueError(f"train.optimiser: found muon with parameters of {found}; allowed: with real ones of one type")
 
 
 class RowOptimiser(torch.optim.Optimizer):
-    """An optimiser of the stacked engine, for one run: its parameters in a row, at every step.
+    """An optimiser of the stacked engine, for one run, whose parameters become parts of one row.
+
+    So clipping, step and digest are a few passes over the row, and nothing leaves the device: it can be recorded.
 
     Args:
         optimiser: the optimiser.
         groups: as of torch, each with its weight decay.
         rate: learning rate.
+        clip_norm: largest norm of the gradient.
         parameters, kinds: all of them in their order, and what each of them is (see `optimisers.Layout`).
         compile: torch.compile the step.
     """
@@ -133,6 +140,7 @@ class RowOptimiser(torch.optim.Optimizer):
         optimiser: optimisers.Optimiser,
         groups: list[dict[str, Any]],
         rate: Any,
+        clip_norm: float,
         parameters: list[nn.Parameter],
         kinds: list[str],
         compile: bool,
@@ -141,34 +149,48 @@ class RowOptimiser(torch.optim.Optimizer):
         self.parameters = parameters
         sizes = [len(_flat(p)) for p in parameters]
         layout = optimisers.Layout([p.shape for p in parameters], sizes, kinds)
-        row = row_of(parameters)
+        self.row = row_of(parameters)
+        for p, part in zip(parameters, self.row[0].split(sizes), strict=True):
+            p.data = part[: p.numel()].view_as(p)
         decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
         fills = [torch.full((size,), decay[id(p)]) for p, size in zip(parameters, sizes, strict=True)]
-        self.decay = torch.cat(fills)[None].to(row)
-        self.first, self.second = torch.zeros_like(row), torch.zeros_like(row)
-        self.powers = torch.ones(2, dtype=torch.float64, device=row.device)  # of the betas
-        betas = torch.tensor(optimiser.betas, dtype=torch.float64, device=row.device)
+        self.decay = (
+            torch.cat(fills)[None].to(self.row)
+            if len(set(decay.values())) > 1
+            else self.row.new_full((1, 1), next(iter(decay.values())))
+        )
+        self.first, self.second = torch.zeros_like(self.row), torch.zeros_like(self.row)
+        self.powers = torch.ones(2, dtype=torch.float64, device=self.row.device)  # of the betas
+        self.betas = torch.tensor(optimiser.betas, dtype=torch.float64, device=self.row.device)
 
         def update(
-            weights: Tensor, gradient: Tensor, first: Tensor, second: Tensor, powers: Tensor, rate: Tensor
-        ) -> Any:
-            corrections = (1 - powers).float()
-            return optimiser.update(weights, gradient, first, second, rate[None, None], self.decay, corrections, layout)
+            row: Tensor,
+            first: Tensor,
+            second: Tensor,
+            gradients: list[Tensor],
+            powers: Tensor,
+            rate: Tensor,
+            decay: Tensor,
+        ) -> Tensor:
+            gradient = row_of(gradients)
+            norm = gradient.square().sum(1).sqrt()
+            gradient = gradient * (clip_norm / (norm + 1e-6)).clamp(max=1.0)[:, None]
+            found = optimiser.update(
+                row, gradient, first, second, rate[None, None], decay, (1 - powers).float(), layout
+            )
+            for old, new in zip((row, first, second), found, strict=True):
+                old.copy_(new)
+            return digest(found[0])[0]
 
-        self.betas, self.sizes = betas, sizes
         self.update = torch.compile(update, dynamic=False) if compile else update
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step from the gradients; nothing leaves the device, so that it can be recorded."""
+    def step(self, closure: Any = None) -> Tensor:  # type: ignore[override]
+        """One step from the gradients, clipped; gives the digest of the new weights, int32 []."""
         self.powers.mul_(self.betas)
-        rate = torch.as_tensor(self.param_groups[0]["lr"], dtype=torch.float32, device=self.decay.device)
-        gradients = row_of([p.grad for p in self.parameters if p.grad is not None])
-        row, first, second = self.update(row_of(self.parameters), gradients, self.first, self.second, self.powers, rate)
-        self.first.copy_(first)
-        self.second.copy_(second)
-        for p, part in zip(self.parameters, row[0].split(self.sizes), strict=True):
-            p.copy_(part[: p.numel()].view_as(p))
+        rate = torch.as_tensor(self.param_groups[0]["lr"], dtype=torch.float32, device=self.row.device)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        return self.update(self.row, self.first, self.second, gradients, self.powers, rate, self.decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it remembers; torch's own would round it to the type of the parameters."""
@@ -196,19 +218,18 @@ class _Run:
         self.tensor_trace: list[Tensor] = []
         self.kept_loss, self.kept_step, self.kept = float("inf"), settings.steps, self.initial
         self.done, self.seconds = 0, 0.0
-        self.optimisers = loop.optimisers(self.network, settings)
+        self.optimiser = loop.optimiser_of(self.network, settings)
 
     def saved(self) -> dict[str, Any]:
         """All that goes on from here needs; the whole module, since what it remembers need not be a buffer."""
-        mine = {name: value for name, value in vars(self).items() if name not in ("loop", "settings", "optimisers")}
-        return mine | {"optimiser_states": [optimiser.state_dict() for optimiser in self.optimisers]}
+        mine = {name: value for name, value in vars(self).items() if name not in ("loop", "settings", "optimiser")}
+        return mine | {"optimiser_state": self.optimiser.state_dict()}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        states = saved.pop("optimiser_states")
+        state = saved.pop("optimiser_state")
         vars(self).update(saved)
-        self.optimisers = self.loop.optimisers(self.network, self.settings)
-        for optimiser, state in zip(self.optimisers, states, strict=True):
-            optimiser.load_state_dict(state)
+        self.optimiser = self.loop.optimiser_of(self.network, self.settings)
+        self.optimiser.load_state_dict(state)
 
     @property
     def trained(self) -> dict[str, Tensor]:
@@ -265,7 +286,7 @@ class _Step:
 
     def take(self, t: int, inputs: Tensor, targets: Tensor, rate: float) -> None:
         """Step t, counted from 0."""
-        groups = [group for optimiser in self.run.optimisers for group in optimiser.param_groups]
+        groups = self.run.optimiser.param_groups
         for shared in {id(group["lr"]): group["lr"] for group in groups if isinstance(group["lr"], Tensor)}.values():
             shared.fill_(rate)
         for group in groups:
@@ -288,9 +309,11 @@ class _Step:
                 p.grad = torch.zeros_like(p)
             elif p.grad.is_sparse:
                 p.grad = p.grad.to_dense()
+        optimiser = self.run.optimiser
+        if isinstance(optimiser, RowOptimiser):
+            return loss.detach(), optimiser.step()
         nn.utils.clip_grad_norm_(self.parameters, float(self.run.settings.clip_norm))  # type: ignore[arg-type]
-        for optimiser in self.run.optimisers:
-            optimiser.step()
+        optimiser.step()
         return loss.detach(), self.digest(self.parameters)
 
     def on_gpu(self, inputs: Tensor, targets: Tensor) -> None:
