@@ -22,6 +22,7 @@ from flows import fanout
 from infinito import runs, seeds, tasks
 from infinito.params import load_study
 from infinito.runs import stacks
+from infinito.runs.finish import finish
 from infinito.runs.provenance import environment
 from infinito.runs.table import Run
 from infinito.stages import STAGES
@@ -39,7 +40,7 @@ def train(folder: Path, count: int, width: int, steps: int, precision: str) -> l
     jobs = stacks.plan(study, tasks.load(study.data), wanted, train=how)
     for job in jobs:
         shutil.rmtree(job.scratch / job.stack_id, ignore_errors=True)
-    return fanout.fan_out(jobs, stacks.finish, fanout.as_threads)
+    return fanout.fan_out(jobs, finish, fanout.as_threads)
 
 
 def main() -> None:

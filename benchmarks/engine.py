@@ -76,7 +76,7 @@ class Stack:
 @functools.cache
 def program(network: str, folder: Path, precision: str) -> tuple[training.Program, tasks.Data]:
     data = tasks.load(folder)
-    return training.Program(maker(network, data), precision=precision), data
+    return training.Program(maker(network, data), data.task, precision=precision), data
 
 
 class Compiled(Exception):

@@ -93,7 +93,7 @@ def large(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, training.Sett
 
 def prepare(job: Json) -> tuple[training.Program, Callable[[], nn.Module], tasks.Data, training.Settings]:
     make, data, how = (large if job.get("language") else small)(job)
-    program = training.Program(make, "cuda", precision=job["precision"])
+    program = training.Program(make, data.task, "cuda", precision=job["precision"])
     return program, make, data.to(program.device), how
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from infinito import runs, tasks
 from infinito.params import Study, load_study
 from infinito.runs import stacks
+from infinito.runs.finish import finish
 from infinito.runs.provenance import environment, this_device
 from infinito.stages import STAGES, crossed
 from infinito.storage import read_json, write_json
@@ -26,7 +27,7 @@ def train(study: Study) -> dict[str, float]:
     folders = []
     for job in stacks.plan(study, data, crossed(study.params.train)):
         began = time.perf_counter()
-        folders.append(stacks.finish(job, lambda steps: None))
+        folders.append(finish(job, lambda steps: None))
         seconds[job.name] = time.perf_counter() - began
         print(f"{job.name}: {len(job.runs)} runs, {seconds[job.name]:.1f} s", flush=True)
     runs.collect(folders, study.runs)

@@ -42,7 +42,7 @@ def measure(point: Json) -> Json:
         data = tasks.load(folder)
     shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": False}
     make = functools.partial(build, "transformer", width=point["width"], layers=2, heads=4, dropout=0.1, **shape)
-    program = training.Program(make)
+    program = training.Program(make, data.task)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     times: dict[int, float] = {}
 

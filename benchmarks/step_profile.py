@@ -33,7 +33,7 @@ class Enough(Exception):
 def kernels(data: tasks.Data, precision: str) -> dict[str, Any]:
     """Milliseconds a step, longest first."""
     torch._inductor.config.cpp.enable_kernel_profile = True
-    program = training.Program(maker("infinito_v52", data), precision=precision)
+    program = training.Program(maker("infinito_v52", data), data.task, precision=precision)
     profiler = profile(activities=[ProfilerActivity.CPU])
 
     def progress(step: int) -> None:

@@ -21,6 +21,7 @@ from infinito import seeds, tasks
 from infinito.params import load_study
 from infinito.questions.compare import compare
 from infinito.runs import stacks
+from infinito.runs.finish import finish
 from infinito.runs.provenance import environment, this_device
 from infinito.runs.table import Run
 from infinito.storage import write_json
@@ -39,7 +40,7 @@ def train(job: tuple[Path, str, int]) -> pd.DataFrame:
     data, train = tasks.load(study.data), study.params.train
     how = train.model_copy(update={"precision": precision, "stack": int(width)})
     wanted = [Run(arm, "pairs", seed, seed) for arm in ARMS for seed in seeds.pool(train.seed, "pairs", pairs)]
-    folders = [stacks.finish(job, lambda steps: None) for job in stacks.plan(study, data, wanted, train=how)]
+    folders = [finish(job, lambda steps: None) for job in stacks.plan(study, data, wanted, train=how)]
     return wide(pd.concat([pd.read_parquet(stack / "runs.parquet") for stack in folders]))
 
 

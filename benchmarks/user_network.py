@@ -145,7 +145,7 @@ def main() -> None:
         makers = {name: maker(network, data) for name, network in NETWORKS.items()}
         for name, make in makers.items():
             vectorizable.check(NETWORKS[name], make, data.validation, compiled=False)
-        programs = {name: training.Program(make) for name, make in makers.items()}
+        programs = {name: training.Program(make, data.task) for name, make in makers.items()}
         measured: dict[str, list[tuple[float, float]]] = {name: [] for name in makers}
         for _ in range(arguments.repeats):  # in turns, so that what else the machine does falls on all alike
             for name, make in makers.items():

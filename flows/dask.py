@@ -208,8 +208,8 @@ def _described(token: _Token, dask_worker: Any) -> dict[str, str] | str:
     """
     import torch
 
+    from infinito.runs.engine import compiles
     from infinito.runs.provenance import code_sha256, device_class, this_device
-    from infinito.runs.stacks import compiles
 
     try:
         _check_worker(dask_worker, token)

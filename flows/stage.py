@@ -100,7 +100,7 @@ exit code: 0 done; 1 some stacks failed (the others are saved); 2 bad input, sai
         # imported here: --help and bad arguments answer at once, and the worker processes import only what they need
         from infinito.lineage.records import write_record
         from infinito.params import load_study
-        from infinito.runs.stacks import finish
+        from infinito.runs.finish import finish
         from infinito.stages import STAGES
 
         if name not in STAGES:

@@ -346,7 +346,11 @@ def _explain(file: Path, error: ValidationError, inside: str = "") -> str:
     problems: dict[tuple[str, str], str] = {}  # of a key and what was found there
     for e in error.errors():
         # the name of a union's member (prepare.dyck, optimiser.sgd, list[int], literal['auto']) is no key of the file
-        parts = [str(part) for before, part in zip(("", *e["loc"]), e["loc"]) if before not in ("prepare", "optimiser")]
+        parts = [
+            str(part)
+            for before, part in zip(("", *e["loc"]), e["loc"], strict=False)
+            if before not in ("prepare", "optimiser")
+        ]
         key = inside + ".".join(part for part in parts if not UNION.match(part))
         if e["type"] == "extra_forbidden":
             problems[key, ""] = f"{key}: unknown key"

@@ -106,7 +106,7 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
 
 def in_process(jobs: Sequence[Any]) -> list[Path]:
     """A fan-out without processes."""
-    from infinito.runs.stacks import finish
+    from infinito.runs.finish import finish
 
     return [finish(job, lambda steps: None) for job in jobs]
 

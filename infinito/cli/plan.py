@@ -109,14 +109,14 @@ def _train_pilot(study: Study, n: int, folder: Path) -> Path:
 
     from infinito import runs, tasks
     from infinito.planning import pilot as piloting
-    from infinito.runs import stacks
+    from infinito.runs.finish import finish
 
     torch.set_num_threads(1)  # as in the stages' worker processes: their bits, and their time
     jobs = piloting.pilot_jobs(study, tasks.load(study.data), n)
     folders = []
     for number, job in enumerate(jobs):
         with bar("pilot", jobs, number) as progress:
-            folders.append(stacks.finish(job, progress))
+            folders.append(finish(job, progress))
     runs.collect(folders, folder)
     return folder
 

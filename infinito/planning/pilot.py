@@ -55,7 +55,7 @@ def pilot(study: Study, table: RunTable, data_sha256: str) -> Pilot:
             than those of params.yaml.
     """
     design = "pilot" if (table.table["design"] == "pilot").any() else "pairs"
-    candidate, baseline = table.pairs(design)
+    candidate, baseline = table.pairs(design, unequal=study.params.train.unequal("candidate"))
     arms = {"candidate": candidate, "baseline": baseline}
     d = baseline["test_loss"].to_numpy(float) - candidate["test_loss"].to_numpy(float)
     if len(d) < LEAST_PILOT:
@@ -67,9 +67,8 @@ def pilot(study: Study, table: RunTable, data_sha256: str) -> Pilot:
     promised = promise(study.params) | {"data_sha256": data_sha256}
     for stack, arm in stacks.items():
         other = other_settings(promised, records[stack])
-        if other is None and records[stack]["arm"] != promised["arms"][arm]:
-            other = f"train.{arm}"
         if other:
+            other = f"train.{arm}" if other == "arm" else other
             raise ValueError(
                 f"{table.folder}: its runs were trained with another {other} than params.yaml has now: "
                 "train them again (dvc repro train), or train a pilot alone: infinito plan --pilot 8"

@@ -25,7 +25,7 @@ def promise(params: Params) -> dict[str, Any]:
     """The part of params.yaml that a plan fixes, beside pairs, looks and seed."""
     return {
         "study": params.study,
-        "arms": {name: arm.model_dump() for name, arm in params.train.arms.items()},
+        "arms": {name: arm.promised for name, arm in params.train.arms.items()},
         "train": params.train.recipe,
         "metrics": list(params.compare.metrics),
         "alpha": params.compare.alpha,
@@ -34,11 +34,14 @@ def promise(params: Params) -> dict[str, Any]:
 
 
 def other_settings(promised: dict[str, Any], record: dict[str, Any]) -> str | None:
-    """The first key in which a stack was trained otherwise than promised."""
+    """The first way in which a stack was trained otherwise than promised: data, a key of the recipe, or its arm."""
     if record["data_sha256"] != promised["data_sha256"]:
         return "data"
-    then, now = promised["train"], recipe(record["train"])
-    return next((f"train.{key}" for key in {**then, **now} if then.get(key) != now.get(key)), None)
+    arm = promised["arms"].get(record["name"].partition("-")[0], {})  # a stack is named after its arm
+    then, now = recipe(promised["train"], arm.get("train")), recipe(record["train"])
+    changed = next((f"train.{key}" for key in {**then, **now} if then.get(key) != now.get(key)), None)
+    same_arm = all(arm.get(key) == value for key, value in record["arm"].items())
+    return changed or (None if same_arm else "arm")
 
 
 def changed_setting(plan: dict[str, Any], params: Params) -> str | None:
@@ -161,8 +164,6 @@ def _deviation(
         return "No stack of the pairs is on record."
     for record in records:
         other = other_settings(plan, record)
-        if other is None and record["arm"] not in plan["arms"].values():
-            other = "arm"
         if other:
             return f"Stack {record['name']} was trained with another {other} than planned."
     n = len(seed_pairs)

@@ -68,20 +68,19 @@ def export(
         run_id, init_seed, data_seed, val_loss, test_loss and accuracy of the run.
     """
     row = best.iloc[0]
-    arm, trunk = study.params.train.candidate, study.params.train.trunk
+    arm, trunk = study.params.train.candidate, study.params.train.of("candidate").trunk
     final = {name: tensor[0] for name, tensor in confirmation.weights(best, "final").items()}
     write_weights(folder / "model.safetensors", final)
     write_weights(
         folder / "initial.safetensors",
         {name: tensor[0] for name, tensor in confirmation.weights(best, "initial").items()},
     )
-    shape = {"vocabulary": data.vocabulary, "length": data.length, "causal": data.causal}
     write_json(
         folder / "config.json",
         {
             "schema": "infinito/config/1",
             "network": arm.network,
-            "settings": trunk.model_dump() | shape | arm.settings,
+            "settings": trunk | dict(data.task.given) | arm.settings,
             "task": study.params.prepare.model_dump(),
             "train": study.params.train.model_dump(),
         },

@@ -1,30 +1,33 @@
 """Which run is compared with which: the pairs of two arms, or the reason why there are none.
 
 A pair is one run of each arm with the same seeds, and all else that could tell them apart is the same too: the data,
-the evaluation set, the tokens seen, the steps, the processor. What differs is the arm, and nothing but the arm.
+the evaluation set, the examples seen, the steps, the processor. What differs is the arm, and nothing but the arm.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 SEEDS = ["init_seed", "data_seed", "noise_seed", "rep"]
-SHARED = ["data_sha256", "evaluation_sha256", "train_tokens", "steps", "device"]  # by the two runs of a pair
+SHARED = ["data_sha256", "evaluation_sha256", "train_examples", "steps", "device"]  # by the two runs of a pair
 # by all runs of an arm; not across the arms: a user's own network file is part of the code of its arm only
 ONE_PER_ARM = {"arm_sha256": "configuration", "code_sha256": "version of the code"}
 NEVER_EMPTY = ["run_id", *SEEDS, *SHARED, *ONE_PER_ARM]
 NAMED = 3  # run ids in a message
 
 
-def paired_runs(candidate: pd.DataFrame, baseline: pd.DataFrame, source: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def paired_runs(
+    candidate: pd.DataFrame, baseline: pd.DataFrame, source: str, unequal: Sequence[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Both arms row by row with the same seeds, in the order of the seeds; the order of the given rows is irrelevant.
 
     Args:
         candidate: runs of the candidate, one row each.
         baseline: runs of the baseline.
         source: the file that they come from, for messages.
+        unequal: columns of SHARED in which the recipes of the arms are meant to differ (`Train.unequal`).
 
     Returns:
         (candidate, baseline), all columns kept.
@@ -39,7 +42,7 @@ def paired_runs(candidate: pd.DataFrame, baseline: pd.DataFrame, source: str) ->
     if len(both):
         raise _refusal(source, both, "run_id", "candidate and baseline", "one of them, no run is its own partner")
     _check_partners(candidate, baseline, source)
-    for column in SHARED:
+    for column in (column for column in SHARED if column not in unequal):
         mine, others = candidate[column].to_numpy(), baseline[column].to_numpy()
         differ = np.flatnonzero(mine != others)
         if len(differ):

@@ -97,13 +97,18 @@ class RunTable:
         found = self.table[(self.table["design"] == design) & (self.table["arm"] == arm)]
         return found.sort_values(["init_seed", "data_seed", "noise_seed", "rep"], ignore_index=True)
 
-    def pairs(self, design: str = "pairs", arm: str = "candidate") -> tuple[pd.DataFrame, pd.DataFrame]:
+    def pairs(
+        self, design: str = "pairs", arm: str = "candidate", unequal: Sequence[str] = ()
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """An arm and the baseline in a paired design, row by row with the same seeds.
+
+        unequal: see `pairing.paired_runs`.
 
         Raises:
             ValueError: see `pairing.paired_runs`.
         """
-        return paired_runs(self.design(design, arm), self.design(design, "baseline"), str(self.folder / "runs.parquet"))
+        source = str(self.folder / "runs.parquet")
+        return paired_runs(self.design(design, arm), self.design(design, "baseline"), source, unequal)
 
     def grid(self, arm: str, column: str) -> np.ndarray:
         """One column of the exploratory design, [init seeds, data seeds, noise seeds, reps], seeds in rising order.
@@ -123,7 +128,7 @@ class RunTable:
         return cells
 
     def items(self, run_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Test loss per example: nats [R, N] in the order of `run_ids`, and scored tokens [N]."""
+        """Test loss per example: summed [R, N] in the order of `run_ids`, and its weight [N] (scored tokens)."""
         where = self.table[self.table["run_id"].isin(run_ids)]
         rows: dict[str, np.ndarray] = {}
         for stack, runs in where.groupby("stack_id"):
@@ -131,9 +136,9 @@ class RunTable:
             for run_id, items in table.groupby(table["run_id"].astype(str)):
                 if run_id in set(runs["run_id"]):
                     items = items.sort_values("item")
-                    rows[str(run_id)] = items["nats"].to_numpy(float)
-                    tokens = items["tokens"].to_numpy()
-        return np.stack([rows[run_id] for run_id in run_ids]), tokens
+                    rows[str(run_id)] = items["loss"].to_numpy(float)
+                    weights = items["weight"].to_numpy()
+        return np.stack([rows[run_id] for run_id in run_ids]), weights
 
     def weights(self, runs: pd.DataFrame, which: str = "final") -> dict[str, Tensor]:
         """Stacked weights of some runs, in their order: `which` is initial or final."""

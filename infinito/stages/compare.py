@@ -20,7 +20,7 @@ def compare(study: Study, fan_out: FanOut) -> None:
     """models/runs -> results/compare.json: the verdict."""
     table, settings, train = RunTable.load(study.runs), study.params.compare, study.params.train
     data_sha256 = tasks.load(study.data).sha256
-    paired = {arm: table.pairs(arm=arm) for arm in train.arms if arm != "baseline"}
+    paired = {arm: table.pairs(arm=arm, unequal=train.unequal(arm)) for arm in train.arms if arm != "baseline"}
     candidate, baseline = paired["candidate"]
     look = None
     if train.looks:
@@ -96,7 +96,7 @@ def _original_protocol(
     repeated = comparison.report_protocols(candidate["last_batch_loss"], baseline["last_batch_loss"])
     result: dict[str, Any] = {"report_protocol_repeated": repeated}
     if study.params.train.pilot:
-        candidate, baseline = table.pairs("pilot")
+        candidate, baseline = table.pairs("pilot", unequal=study.params.train.unequal("candidate"))
         result["pilot"] = comparison.compare(
             candidate["test_loss"],
             baseline["test_loss"],

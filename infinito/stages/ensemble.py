@@ -11,6 +11,7 @@ from infinito import networks, params, runs, seeds, tasks, training
 from infinito.params import Study
 from infinito.questions import ensemble as ensembles
 from infinito.runs import ARMS, FanOut, Run, RunTable, stacks
+from infinito.runs.engine import network_maker
 from infinito.storage import replacing, write_json
 
 
@@ -30,10 +31,9 @@ def ensemble(study: Study, fan_out: FanOut) -> None:
                 f"{study.runs / 'runs.parquet'}: only {len(members)} of {settings.train.pairs} runs of the {arm} "
                 "did not diverge; allowed: at least as many as the smallest of ensemble.sizes"
             )
-        make = stacks.network_maker(settings.train.arms[arm], settings.train.trunk, data)
-        log_probability = training.predict(make, table.weights(members), data.test)
-        scored = (data.test.targets != tasks.IGNORE).flatten()
-        probabilities[arm] = log_probability.flatten(1)[:, scored].numpy()
+        make = network_maker(settings.train.arms[arm], settings.train.of(arm).trunk, data)
+        says, scored = training.predict(make, data.task, table.weights(members), data.test)
+        probabilities[arm] = says.flatten(1)[:, scored.flatten()].numpy()
         result[arm] = ensembles.ensemble_curve(
             probabilities[arm], members["val_loss"].to_numpy(), sizes, alpha=settings.compare.alpha
         ) | {"members": len(members), "diverged_left_out": int(len(table.pairs()[0]) - len(members))}
@@ -52,13 +52,13 @@ def _equal_compute(
     The first are trained as many times longer as the ensemble has members, the schedule stretched with it; the second
     are wider. Both get fresh seeds, and the same learning rate: it was not tuned anew.
     """
-    train, compute = study.params.train, study.params.ensemble.compute
+    train, compute = study.params.train.of("candidate"), study.params.ensemble.compute
     assert compute is not None
     width = _wider(train, data, compute.size)
     longer = {"steps": train.steps * compute.size, "warmup": train.warmup * compute.size}
     designs = {
         "longer": train.model_copy(update=longer),
-        "wider": train.model_copy(update={"trunk": train.trunk.model_copy(update={"width": width})}),
+        "wider": train.model_copy(update={"trunk": train.trunk | {"width": width}}),
     }
     fresh = iter(seeds.pool(train.seed, "ensemble", 2 * compute.runs))
     jobs = []
@@ -68,7 +68,7 @@ def _equal_compute(
     runs.collect(fan_out(jobs), folder)
     single = RunTable.load(folder)
     groups = ensembles.group_losses(target_log_prob, compute.size)
-    cost = {"base": _flops(train, data, train.trunk.width), "wider": _flops(train, data, width)}
+    cost = {"base": _flops(train, data, train.trunk["width"]), "wider": _flops(train, data, width)}
     facts = {
         "longer": {"steps": longer["steps"], "training_compute": 1.0, "inference_compute": 1 / compute.size},
         "wider": {"width": width}
@@ -94,14 +94,14 @@ def _equal_compute(
 
 def _flops(train: params.Train, data: tasks.Data, width: int) -> int:
     """Arithmetic of the candidate's forward pass on one example, at some width."""
-    make = stacks.network_maker(train.candidate, train.trunk.model_copy(update={"width": width}), data)
-    with seeds.DrawFrom(seeds.torch_stream(0, "unused")):
+    make = network_maker(train.candidate, train.trunk | {"width": width}, data)
+    with training.drawing(0, "unused"):
         network = make().eval()
     return networks.flops(network, data.validation.inputs[:1].cpu())
 
 
 def _wider(train: params.Train, data: tasks.Data, size: int) -> int:
     """The smallest width at which the candidate costs at least `size` times as much to run."""
-    widths = range(train.trunk.width, train.trunk.width * size + 1, train.trunk.heads)
-    wanted = size * _flops(train, data, train.trunk.width)
+    widths = range(train.trunk["width"], train.trunk["width"] * size + 1, train.trunk["heads"])
+    wanted = size * _flops(train, data, train.trunk["width"])
     return widths[bisect.bisect_left(widths, wanted, hi=len(widths) - 1, key=lambda width: _flops(train, data, width))]

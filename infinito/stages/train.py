@@ -17,6 +17,8 @@ def _paired(train: params.Train, pool: str, first: int, last: int) -> list[Run]:
 def crossed(train: params.Train) -> list[Run]:
     """Runs of the grid. With several noise seeds, every cell has its own; both arms share them."""
     grid = train.grid
+    if grid is None:
+        return []
     seed = seeds.pool(train.seed, "grid", max(grid.inits, grid.datas))
     noise = seeds.pool(train.seed, "noise", grid.inits * grid.datas * grid.noises)
     cells = itertools.product(range(grid.inits), range(grid.datas), range(grid.noises))
@@ -50,7 +52,7 @@ def train(study: Study, fan_out: FanOut) -> None:
         folders += fan_out(jobs)
         runs.collect(folders, study.runs)
         if train.looks:
-            candidate, baseline = RunTable.load(study.runs).pairs()
+            candidate, baseline = RunTable.load(study.runs).pairs(unequal=train.unequal("candidate"))
             if sequential.stopped(
                 (baseline["test_loss"] - candidate["test_loss"]).to_numpy(),
                 design=train.design,

@@ -10,7 +10,7 @@ from infinito import params
 from infinito.storage import file_sha256, read_json
 from infinito.tasks import dyck, text
 from infinito.tasks.split import IGNORE, Split
-from infinito.tasks.task import Data, Metric, Task
+from infinito.tasks.task import Data, Metric, Task, label_smoothing
 
 TASKS = {"dyck": dyck, "text": text}
 
@@ -43,4 +43,4 @@ def load(folder: Path) -> Data:
     return TASKS[manifest["task"]].load(folder, manifest)
 
 
-__all__ = ["IGNORE", "TASKS", "Data", "Metric", "Split", "Task", "load", "prepare"]
+__all__ = ["IGNORE", "TASKS", "Data", "Metric", "Split", "Task", "label_smoothing", "load", "prepare"]

@@ -47,11 +47,25 @@ class Metric:
 class Task(Protocol):
     """What is learned. A user's own task is a class like this, named `package.module:Task` (docs/tasks.md)."""
 
-    given: Mapping[str, Any]  # to the network's constructor
-    output: tuple[int, ...]  # shape of what the network gives for one example
-    metric: Metric  # of `losses`
-    scores: Mapping[str, Metric]  # further ones, by name
-    averaged: Literal["probabilities", "outputs"] | None  # what the members of an ensemble average
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """What the network's constructor is given."""
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """Shape of what the network gives for one example; the last axis counts the outputs."""
+
+    @property
+    def metric(self) -> Metric:
+        """What the mean of `losses` is called."""
+
+    @property
+    def scores(self) -> Mapping[str, Metric]:
+        """What is measured besides, by name."""
+
+    @property
+    def averaged(self) -> Literal["probabilities", "outputs"] | None:
+        """What the members of an ensemble average."""
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Measured:
         """What is learned from: the loss of every part of every example [B, ...], and the weight of each.
@@ -69,10 +83,21 @@ class Task(Protocol):
 class Data(Protocol):
     """A prepared task in memory: its examples, and in which order a data seed gives them."""
 
-    task: Task
-    sha256: str  # of the manifest, which holds the hashes of all files
-    validation: Split
-    test: Split
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the manifest, which holds the hashes of all files."""
+
+    @property
+    def validation(self) -> Split:
+        """What a run is looked at while it trains."""
+
+    @property
+    def test(self) -> Split:
+        """What a run is judged by."""
 
     def order(self, data_seed: int, steps: int, batch: int) -> Tensor:
         """Which training examples come when: int64 [steps, batch]."""

@@ -28,15 +28,33 @@ def choose_products(device: torch.device, precision: str) -> None:
 
 
 @contextlib.contextmanager
-def fixed_order(device: torch.device, precision: str) -> Iterator[None]:
+def fused_attention() -> Iterator[None]:
+    """Within this context torch's attention may use its fused kernels: for runs that are not stacked."""
+    fused = {
+        name: getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in ("flash", "mem_efficient", "cudnn")
+    }
+    fast = torch.backends.mha.get_fastpath_enabled()
+    for name in fused:
+        getattr(torch.backends.cuda, f"enable_{name}_sdp")(True)
+    try:
+        yield
+    finally:
+        for name, enabled in fused.items():
+            getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
+def fixed_order(device: torch.device, precision: str, *, strict: bool = True) -> Iterator[None]:
     """Within this context torch takes algorithms that add in a fixed order, and compiles such ones.
 
-    Compiled code for CPUs adds with atomics, too, and then depends on the threads. One thread at a time.
+    Compiled code for CPUs adds with atomics, too, and then depends on the threads. One thread at a time. What has no
+    such algorithm is an error, or, where this is not `strict`, a warning.
     """
     choose_products(device, precision)
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
     memory.fill_uninitialized_memory = False  # it only finds bugs, and takes kernels to do so
     try:
         yield

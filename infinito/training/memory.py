@@ -10,6 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from infinito.operations.embedding import compared
 from infinito.operations.noise import keyed
+from infinito.tasks import Data
 from infinito.training import Objective
 from infinito.training.stacked import BEAT
 
@@ -22,9 +23,9 @@ MOST = 1024  # an H100 is full long before (benchmarks/results/gpu.json)
 
 def bytes_per_run(
     make: Callable[[], nn.Module],
+    data: Data,
     steps: int,
     batch: int,
-    length: int,
     precision: str = "float32",
     device: str = "cpu",
 ) -> int:
@@ -34,7 +35,8 @@ def bytes_per_run(
 
     Args:
         make: makes the network.
-        steps, batch, length, precision, device: as it will be trained; a GPU keeps less (`infinito.operations.fused`).
+        data: the task.
+        steps, batch, precision, device: as it will be trained; a GPU keeps less (`infinito.operations.fused`).
     """
     kept: dict[int, int] = {}
     alive = []  # so that no address is used twice
@@ -45,20 +47,22 @@ def bytes_per_run(
         kept[storage._cdata] = storage.nbytes()
         return tensor
 
+    shapes = [(batch, *part.shape[1:]) for part in (data.validation.inputs, data.validation.targets)]
+    types = [part.dtype for part in (data.validation.inputs, data.validation.targets)]
     with FakeTensorMode(), torch.device(device):
         network = compared(keyed(make())).train()
         held = [x.untyped_storage() for x in (*network.parameters(), *network.buffers())]  # even if one is replaced
         own = {storage._cdata for storage in held}
-        ids = torch.zeros(batch, length, dtype=torch.int64)
+        inputs, targets = (torch.zeros(shape, dtype=kind) for shape, kind in zip(shapes, types, strict=True))
         with (
             saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"),
         ):
-            Objective(network, [])(ids, ids)
+            Objective(network, [], data.task)(inputs, targets)
         rows = ROWS * sum(p.numel() * p.element_size() for p in network.parameters())
     sizes = [size for storage, size in kept.items() if storage not in own]
     activations = sum(sizes) + max(sizes, default=0)  # and the gradient of the largest of them
-    ready = 2 * BEAT * batch * length * 8  # inputs and targets of the next steps
+    ready = BEAT * sum(x.numel() * x.element_size() for x in (inputs, targets))  # of the next steps
     return rows + activations + ready + steps * (batch + 1) * 8  # order of the data, keys of the noise
 
 

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from infinito.operations.embedding import ComparedEmbedding, compared
 from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise, keyed
-from infinito.seeds import DrawFrom, torch_stream
 from infinito.tasks import Task
 from infinito.training.compiling import compiled, compiler, keep_freed_memory
 from infinito.training.determinism import attention_by_products, choose_products
 from infinito.training.diagnosis import diagnosis
 from infinito.training.objective import Objective
 from infinito.training.optimisers import AdamW, Layout, Optimiser, Rates
+from infinito.training.randomness import drawing
 from infinito.training.schedule import Block
 from infinito.training.trace import digest
 
@@ -59,7 +59,7 @@ class Program:
         device: where to train.
         precision: of matrix products: float32; tf32 (on a GPU, factors of 10 bits); bfloat16 (factors and products of
             7 bits). Weights, moments, norms, softmax and loss are always float32.
-        optimiser: makes the step of a gradient.
+        optimiser: makes the step of a gradient; AdamW if none is named.
         decayed: which tensors weight decay shrinks: all, or matrices, which leaves out biases, norms and embeddings.
         smoothing: of the labels, in training.
         compile: torch.compile the step; ignored where the CPU has no C++ compiler.
@@ -73,7 +73,7 @@ class Program:
         compile: bool = True,
         precision: str = "float32",
         *,
-        optimiser: Optimiser = AdamW(),
+        optimiser: Optimiser | None = None,
         decayed: str = "all",
         smoothing: float = 0.0,
     ) -> None:
@@ -82,13 +82,13 @@ class Program:
             keep_freed_memory()
         choose_products(self.device, precision)
         attention_by_products()
-        with DrawFrom(torch_stream(0, "unused")):
+        with drawing(0, "unused"):
             self.network = compared(keyed(make())).to(self.device).train()
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         self.names = list(parameters)
         self.shapes = [p.shape for p in parameters.values()]
         self.sizes = [-(-p.numel() // ALIGNED) * ALIGNED for p in parameters.values()]  # in a row, with padding
-        self.optimiser = optimiser
+        self.optimiser: Optimiser = AdamW() if optimiser is None else optimiser
         self.layout = Layout(self.shapes, self.sizes, kinds(self.network, self.names, task.output))
         self.decayed = None if decayed == "all" else self.layout.where(self.device, "matrix", "head")
         sites = {n: m for n, m in self.network.named_modules() if isinstance(m, KeyedDropout | KeyedGaussianNoise)}
@@ -124,7 +124,7 @@ class Program:
         """Freshly drawn copies: weights [S, P] and the buffers [S, ...]; a seed gives what the constructor would."""
         rows, buffers = [], []
         for seed in init_seeds:
-            with DrawFrom(torch_stream(seed, "init")):
+            with drawing(seed, "init"):
                 network = self.make()
             drawn = [p.detach().reshape(-1) for p in network.parameters() if p.requires_grad]
             rows.append(torch.cat([F.pad(p, (0, size - len(p))) for p, size in zip(drawn, self.sizes, strict=True)]))

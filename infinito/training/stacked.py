@@ -34,6 +34,32 @@ class State:
     trace: Tensor
 
 
+class Kept:
+    """The best weights of every run so far, by the loss on validation; of equal ones the earliest."""
+
+    def __init__(self, state: State, steps: int) -> None:
+        runs = len(state.weights)
+        self.loss = torch.full((runs,), torch.inf, dtype=torch.float64)
+        self.step = torch.full((runs,), steps)
+        self.weights = state.weights.clone()
+        self.buffers = {name: value.clone() for name, value in state.buffers.items()}
+
+    def look(self, loss: Tensor, state: State, step: int) -> None:
+        """loss: float64 [S], after so many steps; one that is not a number is not better."""
+        better = loss < self.loss
+        self.loss, self.step = torch.where(better, loss, self.loss), torch.where(better, step, self.step)
+        for lane in better.nonzero().flatten().tolist():
+            self.weights[lane] = state.weights[lane]
+            for name, value in state.buffers.items():
+                self.buffers[name][lane] = value[lane]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, for a snapshot."""
+        named = {"kept.loss": self.loss, "kept.step": self.step, "kept.weights": self.weights}
+        return named | {f"kept.state.{name}": value for name, value in self.buffers.items()}
+
+
 class Plain:
     """Takes a step after the other: on a CPU."""
 
@@ -103,10 +129,11 @@ class Trained:
     """A finished stack. Curves have C points; `train_curve` is the mean loss of the batches since the last point."""
 
     initial: dict[str, Tensor]  # [S, ...], names of the module's state_dict
-    final: dict[str, Tensor]
+    final: dict[str, Tensor]  # the weights that count
+    kept_step: np.ndarray  # [S], after which step they were
     curve_steps: np.ndarray  # [C]
     train_curve: np.ndarray  # [S, C]
-    validation_curve: np.ndarray  # [S, C], on the first PROBE examples
+    validation_curve: np.ndarray  # [S, C], on the first PROBE examples; on all where the best point is kept
     last_batch_loss: np.ndarray  # [S]
     validation: Evaluation
     test: Evaluation
@@ -145,11 +172,12 @@ def train(
     """
     started = time.perf_counter()
     device, runs, steps = program.device, len(init_seeds), settings.steps
+    best = settings.keep == "best"
     data = data.to(device)
     fixed = rates(settings, runs, device)
     if fixed.dropout is not None and not program.rates:
         raise ValueError("dropout: the network has no dropout of its own; build it with a rate above 0")
-    schedule = Schedule(data, settings, data_seeds, noise_seeds, device)
+    schedule = Schedule(data, settings, data_seeds, noise_seeds, device, program.optimiser.betas)
     weights, buffers = program.draw(init_seeds)
     initial = program.state_dict(weights, buffers)
     state = State(
@@ -161,24 +189,30 @@ def train(
         trace=torch.zeros(steps, runs, dtype=torch.int32, device=device),
     )
     clock = torch.zeros(1, dtype=torch.int64)
-    probe = data.validation.first(PROBE)
+    # the best point is chosen on all of the validation set, never on the test set
+    probe = data.validation if best else data.validation.first(PROBE)
     points = [*range(settings.curve_every, steps, settings.curve_every), steps]
     validation_curve = torch.zeros(len(points), runs, dtype=torch.float64)
     tensor_trace = torch.zeros(len(points), runs, len(program.names), dtype=torch.int32)
+    kept = Kept(state, steps) if best else None
     seconds = torch.zeros(1, dtype=torch.float64)  # before an interruption
 
     def current() -> dict[str, Tensor]:
-        return {
-            "clock": clock,
-            "weights": state.weights,
-            "first_moment": state.first,
-            "second_moment": state.second,
-            "losses": state.losses,
-            "trace": state.trace,
-            "validation_curve": validation_curve,
-            "tensor_trace": tensor_trace,
-            "seconds": seconds + (time.perf_counter() - started),
-        } | {f"state.{name}": value for name, value in state.buffers.items()}
+        return (
+            {
+                "clock": clock,
+                "weights": state.weights,
+                "first_moment": state.first,
+                "second_moment": state.second,
+                "losses": state.losses,
+                "trace": state.trace,
+                "validation_curve": validation_curve,
+                "tensor_trace": tensor_trace,
+                "seconds": seconds + (time.perf_counter() - started),
+            }
+            | {f"state.{name}": value for name, value in state.buffers.items()}
+            | (kept.tensors if kept else {})
+        )
 
     keeper = Snapshot(snapshot)
     keeper.restore(current() | {"seconds": seconds})
@@ -188,7 +222,10 @@ def train(
         stepper.take(t)
         if t + 1 in points:
             place = points.index(t + 1)
-            validation_curve[place] = torch.from_numpy(evaluate(program, state.weights, state.buffers, probe).loss)
+            found = torch.from_numpy(evaluate(program, state.weights, state.buffers, probe).loss)
+            validation_curve[place] = found
+            if kept:
+                kept.look(found, state, t + 1)
             tensor_trace[place] = digests(state.weights, program.sizes).cpu()
         if (t + 1) % BEAT == 0 or t + 1 == steps:
             clock.fill_(t + 1)
@@ -198,14 +235,16 @@ def train(
     if done < steps:
         progress(stepper.finished(steps))
 
-    validation = evaluate(program, state.weights, state.buffers, data.validation)
-    test = evaluate(program, state.weights, state.buffers, data.test)
+    weights, buffers = (kept.weights, kept.buffers) if kept else (state.weights, state.buffers)
+    validation = evaluate(program, weights, buffers, data.validation)
+    test = evaluate(program, weights, buffers, data.test)
     batch_loss = state.losses.T.cpu().numpy().astype(np.float64)
     starts = [0, *points[:-1]]
     finite = np.isfinite(batch_loss).all(1) & np.isfinite(validation.loss) & np.isfinite(test.loss)
     return Trained(
         initial=initial,
-        final=program.state_dict(state.weights, state.buffers),
+        final=program.state_dict(weights, buffers),
+        kept_step=kept.step.numpy() if kept else np.full(runs, steps),
         curve_steps=np.array(points),
         train_curve=np.stack([batch_loss[:, a:b].mean(1) for a, b in zip(starts, points, strict=True)], 1),
         validation_curve=validation_curve.T.numpy(),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise
 from infinito.seeds import noise_keys
-from infinito.tasks import Split
+from infinito.tasks import Data
 from infinito.training import Evaluation, Program
 from infinito.training.diagnosis import OWN_NOISE, PAGE, SHARED_NOISE, diagnosis
 from infinito.training.evaluation import evaluate
@@ -33,7 +33,7 @@ ROUNDING = 1e-3  # relative difference of the losses that adding in another orde
 
 
 def check(
-    name: str, make: Callable[[], nn.Module], split: Split, *, compiled: bool = True, precision: str = "float32"
+    name: str, make: Callable[[], nn.Module], data: Data, *, compiled: bool = True, precision: str = "float32"
 ) -> None:
     """Train two runs for a step on the CPU, and evaluate them; nothing is kept.
 
@@ -42,7 +42,7 @@ def check(
     Args:
         name: of the network, for the messages.
         make: makes the network.
-        split: examples, of which the first ones are used.
+        data: the task, of whose examples the first ones are used.
         compiled: also see whether torch.compile sees through the step, which takes one to five seconds.
         precision: see `Program`.
 
@@ -50,13 +50,13 @@ def check(
         ValueError: in one line, which line of the network can't be stacked or compiled, and what to write instead.
     """
     try:
-        program = Program(make, compile=False, precision=precision)
+        program = Program(make, data.task, compile=False, precision=precision)
         weights, state = program.draw([0, 1])
     except ValueError:
         raise
     except Exception as error:  # a user's network may raise anything, here and below
         raise ValueError(diagnosis(name, error)) from error
-    few = split.first(EXAMPLES).to(torch.device("cpu"))
+    few = data.validation.first(EXAMPLES).to(torch.device("cpu"))
     keys = torch.cat([noise_keys(seed, 1) for seed in (0, 1)])
 
     def step(runs: int, function: Callable[..., Any]) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ def check(
                 f"network: {name!r}: forward {SHARED_NOISE} (of random, numpy or torch); instead: {OWN_NOISE}"
             )
     same = all(_equal(a, b) for a, b in zip(first, again, strict=True))
-    if not same or not np.array_equal(scored.nats, scored_again.nats, equal_nan=True):
+    if not same or not np.array_equal(scored.losses, scored_again.losses, equal_nan=True):
         raise ValueError(
             f"network: {name!r}: the same step, taken twice, gives two results: forward draws random numbers by a "
             "generator of its own, or keeps what is no buffer; draw by torch.nn.Dropout and "
@@ -102,7 +102,9 @@ def check(
             "the same noise each time; give each call a module of its own (nn.ModuleList in a loop)"
         )
     if compiled:
-        fresh = Program(make, compile=False, precision=precision)  # what was kept since the first call must not help
+        fresh = Program(
+            make, data.task, compile=False, precision=precision
+        )  # what was kept since the first call must not help
         apart: Any = {"isolate_recompiles": True}  # as in `training.compiling`
         traced = torch.compile(fresh.step, backend="aot_eager", fullgraph=True, dynamic=False, **apart)
         try:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from infinito.runs import stacks
+from infinito.runs.finish import finish
 from infinito.storage import read_json, read_table
 from infinito.verify.record import Evidence, Recorded, evidence_of, threads_of
 
@@ -44,7 +44,7 @@ def verified(stack: Recorded, progress: Callable[[int], None]) -> list[Json]:
     try:
         # a scratch folder of its own: a finished stack or a snapshot in the study's would be used again
         with tempfile.TemporaryDirectory(prefix="verify-", dir=home) as scratch:
-            folder = stacks.finish(dataclasses.replace(stack.job, scratch=Path(scratch)), progress)
+            folder = finish(dataclasses.replace(stack.job, scratch=Path(scratch)), progress)
             again = evidence_of(stack, folder, read_json(folder / "stack.json"))
             rows = read_table(folder / "runs.parquet").to_pandas()
     finally:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from infinito import params, tasks, training
 from infinito.params import Study
-from infinito.runs import stacks
+from infinito.runs.engine import network_maker
 from infinito.runs.provenance import code_sha256, environment
 from infinito.runs.stacks import StackJob
 from infinito.runs.table import Run
@@ -96,12 +96,12 @@ def _stack(study: Study, data: tasks.Data, folder: Path, rows: pd.DataFrame, ids
     arm = _section(params.Arm, file, "arm", record["arm"])
     how = record["train"]
     if isinstance(how, dict):
-        how = {"precision": "float32"} | how  # records of before there was a choice
+        how = params.BEFORE | {"engine": "stacked"} | how  # records of before there was a choice
     train = _section(params.Train, file, "train", how)
     if train.stack == "auto" or train.stack < len(rows):
         raise ValueError(f"{file}: train.stack: found {train.stack}; allowed: {len(rows)} or more, as it has such runs")
     initial = _initial(study, file, record.get("initial_sha256"))
-    stacks.network_maker(arm, train.trunk, data, initial)
+    network_maker(arm, train.trunk, data, initial)
     on_gpu = not str(record["device"]).startswith("cpu") and torch.cuda.is_available()
     stack = Recorded(
         folder=folder,
@@ -159,7 +159,7 @@ def _initial(study: Study, file: Path, sha256: str | None) -> Path | None:
     """The file of initial weights that a record names by its hash."""
     if sha256 is None:
         return None
-    name = study.params.golden.checkpoint
+    name = study.params.golden and study.params.golden.checkpoint
     found = None if name is None else study.folder / name
     if found is None or not found.is_file() or file_sha256(found) != sha256:
         raise ValueError(

@@ -19,6 +19,7 @@ from flows import dask, fanout
 from infinito import runs, tasks
 from infinito.params import load_study
 from infinito.runs import stacks
+from infinito.runs.finish import finish
 from infinito.storage import read_json, read_table
 from tests.conftest import ROOT, in_process
 from tests.toy import Toy, eventually, train_toy
@@ -148,9 +149,7 @@ def test_a_stage_on_a_cluster_gives_the_same_runs(address: str, finished_study: 
     ]
     elsewhere = study.folder / "elsewhere" / "scratch"
     jobs = [dask.replace(job, scratch=elsewhere) for job in stacks.plan(study, data, wanted)]
-    folders = fanout.fan_out(
-        jobs, stacks.finish, fanout.as_threads, lambda run: dask.Workers(address, study.folder, run)
-    )
+    folders = fanout.fan_out(jobs, finish, fanout.as_threads, lambda run: dask.Workers(address, study.folder, run))
     assert all(folder.parent == elsewhere for folder in folders)
     after = {
         row.run_id: row for folder in folders for row in read_table(folder / "runs.parquet").to_pandas().itertuples()

@@ -11,6 +11,7 @@ import pytest
 from infinito import tasks, training
 from infinito.params import load_study
 from infinito.runs import stacks
+from infinito.runs.finish import finish
 from infinito.runs.table import Run, RunTable
 from infinito.stages import STAGES
 from infinito.storage import file_sha256, read_json, read_table, read_weights, write_weights
@@ -92,10 +93,10 @@ def test_without_a_compiler_a_study_says_so_in_one_line(
 def test_a_finished_stack_is_not_trained_again(write_study: Callable[..., Path]) -> None:
     study, data = prepared(write_study())
     job = stacks.plan(study, data, [Run("baseline", "pairs", 1, 1)])[0]
-    folder = stacks.finish(job, lambda steps: None)
+    folder = finish(job, lambda steps: None)
     before = (folder / "final.safetensors").stat().st_mtime_ns
     steps: list[int] = []
-    assert stacks.finish(job, steps.append) == folder and steps == [job.steps]
+    assert finish(job, steps.append) == folder and steps == [job.steps]
     assert (folder / "final.safetensors").stat().st_mtime_ns == before
 
 

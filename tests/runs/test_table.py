@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from infinito.params import load_study
-from infinito.runs import stacks
+from infinito.runs import finish
 from infinito.runs.table import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_table, read_weights, write_table, write_weights
@@ -24,7 +24,7 @@ def test_a_finished_study_holds_every_run_once_with_its_weights(finished_study: 
     assert table.grid("baseline", "test_loss").shape == (3, 3, 1, 1)
     final, initial = table.weights(candidate), table.weights(candidate, "initial")
     for lane, expected in enumerate(candidate["weights_sha256"]):
-        assert stacks._weights_sha256(final, lane) == expected
+        assert finish._weights_sha256(final, lane) == expected
         assert any(not torch.equal(final[name][lane], initial[name][lane]) for name in final)
     nats, tokens = table.items(list(candidate["run_id"]))
     np.testing.assert_allclose(nats.sum(1) / tokens.sum(), candidate["test_loss"], rtol=1e-5)

@@ -107,7 +107,9 @@ def same(a: dict[str, torch.Tensor], lane: int, b: dict[str, torch.Tensor], othe
 def test_agrees_with_the_plain_loop(name: str, data: tasks.Data) -> None:
     # In double precision: a gradient that is zero but for rounding (the keys' bias) is blown up by Adam in single.
     make = functools.partial(double, maker(name, data))
-    stack = training.train(training.Program(make, compile=False), data, SETTINGS, [5, 6, 7], [1, 2, 2], [3, 3, 4])
+    stack = training.train(
+        training.Program(make, data.task, compile=False), data, SETTINGS, [5, 6, 7], [1, 2, 2], [3, 3, 4]
+    )
     for lane, seeds in enumerate([(5, 1, 3), (6, 2, 3), (7, 2, 4)]):
         alone = train_one(make, data, SETTINGS, *seeds)
         for key, value in alone.final.items():
@@ -120,8 +122,8 @@ def test_agrees_with_the_plain_loop(name: str, data: tasks.Data) -> None:
 
 def test_agrees_with_the_plain_loop_where_there_is_a_penalty(data: tasks.Data) -> None:
     make = functools.partial(double, maker("infinito_v52", data, lambda_phi=0.1))
-    stack = training.train(training.Program(make, compile=False), data, SETTINGS, [5, 6], [1, 2], [3, 4])
-    without = training.Program(functools.partial(double, maker("infinito_v52", data)), compile=False)
+    stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [5, 6], [1, 2], [3, 4])
+    without = training.Program(functools.partial(double, maker("infinito_v52", data)), data.task, compile=False)
     other = training.train(without, data, SETTINGS, [5, 6], [1, 2], [3, 4])
     alone = train_one(make, data, SETTINGS, 6, 2, 4)
     for key, value in alone.final.items():
@@ -146,7 +148,7 @@ class HandsOn(Recurrent):
 @pytest.mark.parametrize("name", [*NETWORKS, "tests.test_engine:HandsOn"])
 def test_a_recorded_step_is_a_plain_one(name: str, data: tasks.Data) -> None:
     # what a GPU records, taken one after the other on a CPU
-    program = training.Program(maker(name, data), compile=False)
+    program = training.Program(maker(name, data), data.task, compile=False)
     schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], program.device)
     fixed = rates(SETTINGS, 2, program.device)
     weights, buffers = program.draw([5, 6])
@@ -188,7 +190,7 @@ def test_what_a_class_overrides_is_what_it_is_trained_by() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_agrees_with_the_plain_loop_in_single_precision(name: str, data: tasks.Data) -> None:
     make, settings = maker(name, data), dataclasses.replace(SETTINGS, learning_rate=0.0005)
-    stack = training.train(training.Program(make, compile=False), data, settings, [5, 6], [1, 2], [3, 4])
+    stack = training.train(training.Program(make, data.task, compile=False), data, settings, [5, 6], [1, 2], [3, 4])
     alone = train_one(make, data, settings, 6, 2, 4)
     for key, value in alone.final.items():
         if "k_proj.bias" not in key:  # its gradient is zero but for rounding
@@ -198,7 +200,7 @@ def test_agrees_with_the_plain_loop_in_single_precision(name: str, data: tasks.D
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_run_depends_on_nothing_but_its_seeds(name: str, data: tasks.Data) -> None:
-    program = training.Program(maker(name, data), compile=False)
+    program = training.Program(maker(name, data), data.task, compile=False)
     first = training.train(program, data, SETTINGS, [1, 2, 3], [1, 2, 3], [1, 2, 3])
     again = training.train(program, data, SETTINGS, [1, 2, 3], [1, 2, 3], [1, 2, 3])
     mixed = training.train(program, data, SETTINGS, [3, 9, 1], [3, 8, 1], [3, 7, 1])
@@ -212,7 +214,7 @@ def test_a_run_depends_on_nothing_but_its_seeds(name: str, data: tasks.Data) -> 
 @pytest.mark.skipif(training.compiler() is None, reason="no C++ compiler")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_compiled_step_keeps_both_laws(name: str, data: tasks.Data) -> None:
-    program = training.Program(maker(name, data))
+    program = training.Program(maker(name, data), data.task)
     assert program.compiled
     settings = dataclasses.replace(SETTINGS, learning_rate=0.0005)
     first = training.train(program, data, settings, [1, 2, 3], [1, 2, 3], [1, 2, 3])
@@ -235,7 +237,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(
 ) -> None:
     monkeypatch.setattr(snapshot, "SECONDS", 0.0)
     monkeypatch.setattr(snapshot, "PATIENCE", 0.0)
-    program = training.Program(maker(name, data), compile=False)
+    program = training.Program(maker(name, data), data.task, compile=False)
     whole = training.train(program, data, SETTINGS, [1, 2], [1, 2], [1, 2])
     file = tmp_path / "snapshot.safetensors"
 
@@ -257,7 +259,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(
 def test_a_snapshot_that_does_not_fit_is_left_aside(
     data: tasks.Data, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    program = training.Program(maker("transformer", data), compile=False)
+    program = training.Program(maker("transformer", data), data.task, compile=False)
     whole = training.train(program, data, SETTINGS, [1], [1], [1])
     file = tmp_path / "snapshot.safetensors"
     for content, words in ((b"no weights", "not a readable"), (None, "of another training")):
@@ -272,7 +274,7 @@ def test_a_snapshot_that_does_not_fit_is_left_aside(
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_trace_tells_where_two_trainings_part(name: str, data: tasks.Data) -> None:
-    program = training.Program(maker(name, data), compile=False)
+    program = training.Program(maker(name, data), data.task, compile=False)
     one = training.train(program, data, SETTINGS, [1, 2], [1, 2], [1, 2])
     again = training.train(program, data, SETTINGS, [2, 1], [2, 1], [2, 1])
     assert torch.equal(one.trace, again.trace.flip(0)) and torch.equal(one.tensor_trace, again.tensor_trace.flip(0))
@@ -316,9 +318,16 @@ def test_embeddings_by_comparison_are_the_same_to_the_bit() -> None:
 
 def test_half_precision_products_change_the_result_a_little(data: tasks.Data) -> None:
     settings = dataclasses.replace(SETTINGS, learning_rate=0.0005)
-    single = training.train(training.Program(maker("transformer", data), compile=False), data, settings, [1], [1], [1])
+    single = training.train(
+        training.Program(maker("transformer", data), data.task, compile=False), data, settings, [1], [1], [1]
+    )
     half = training.train(
-        training.Program(maker("transformer", data), compile=False, precision="bfloat16"), data, settings, [1], [1], [1]
+        training.Program(maker("transformer", data), data.task, compile=False, precision="bfloat16"),
+        data,
+        settings,
+        [1],
+        [1],
+        [1],
     )
     difference = abs(float(half.test.loss[0] - single.test.loss[0]))
     assert 0 < difference < 0.02
@@ -327,7 +336,7 @@ def test_half_precision_products_change_the_result_a_little(data: tasks.Data) ->
 
 @pytest.mark.parametrize("stream", ["init", "data", "noise"])
 def test_every_seed_matters(stream: str, data: tasks.Data) -> None:
-    program = training.Program(maker("transformer", data), compile=False)
+    program = training.Program(maker("transformer", data), data.task, compile=False)
     seeds = {name: [1, 2 if name == stream else 1] for name in ("init", "data", "noise")}
     stack = training.train(program, data, SETTINGS, seeds["init"], seeds["data"], seeds["noise"])
     assert not same(stack.final, 0, stack.final, 1)
@@ -335,7 +344,7 @@ def test_every_seed_matters(stream: str, data: tasks.Data) -> None:
 
 
 def test_a_diverging_run_leaves_the_others_untouched(data: tasks.Data) -> None:
-    program = training.Program(maker("infinito_v52", data), compile=False)
+    program = training.Program(maker("infinito_v52", data), data.task, compile=False)
     calm = training.train(program, data, SETTINGS, [1, 2, 3], [1, 2, 3], [1, 2, 3])
     wild = dataclasses.replace(SETTINGS, learning_rate=[0.003, 1e30, 0.003], clip_norm=[1.0, 1e30, 1.0])
     stack = training.train(program, data, wild, [1, 2, 3], [1, 2, 3], [1, 2, 3])
@@ -344,7 +353,7 @@ def test_a_diverging_run_leaves_the_others_untouched(data: tasks.Data) -> None:
 
 
 def test_rates_may_differ_from_run_to_run(data: tasks.Data) -> None:
-    program = training.Program(maker("transformer", data), compile=False)
+    program = training.Program(maker("transformer", data), data.task, compile=False)
     names = ("learning_rate", "weight_decay", "clip_norm", "dropout")
     values = {"learning_rate": 0.001, "weight_decay": 0.5, "clip_norm": 0.01, "dropout": 0.4}
     plain = {"learning_rate": 0.003, "weight_decay": 0.01, "clip_norm": 1.0, "dropout": 0.1}
@@ -357,7 +366,7 @@ def test_rates_may_differ_from_run_to_run(data: tasks.Data) -> None:
 
 
 def test_a_setting_per_run_must_fit_the_stack(data: tasks.Data) -> None:
-    program = training.Program(maker("transformer", data), compile=False)
+    program = training.Program(maker("transformer", data), data.task, compile=False)
     settings = dataclasses.replace(SETTINGS, learning_rate=[0.1, 0.2])
     with pytest.raises(ValueError, match="learning_rate: 2 values for 3 runs"):
         training.train(program, data, settings, [1, 2, 3], [1, 2, 3], [1, 2, 3])
@@ -379,14 +388,14 @@ def test_token_nats_by_hand() -> None:
 
 def test_predict_gives_what_evaluate_scored(data: tasks.Data) -> None:
     make = maker("infinito_v52", data)
-    stack = training.train(training.Program(make, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
+    stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
     log_probability = training.predict(make, stack.final, data.test)
     np.testing.assert_allclose(-log_probability.sum(-1).numpy(), stack.test.nats, rtol=1e-5, atol=1e-6)
 
 
 def test_tied_weights_stay_tied_and_frozen_ones_stay_put(data: tasks.Data) -> None:
     make = maker("tests.test_engine:Tied", data)
-    stack = training.train(training.Program(make, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
+    stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
     assert torch.equal(stack.final["head.weight"], stack.final["embedding.weight"])
     assert torch.equal(stack.final["mix.weight"], stack.initial["mix.weight"])
     assert not torch.equal(stack.final["head.weight"], stack.initial["head.weight"])
@@ -398,13 +407,13 @@ def test_the_recorded_loss_is_without_penalty(data: tasks.Data) -> None:
     one, losses = dataclasses.replace(SETTINGS, steps=1, warmup=0), []
     for penalty in (0.0, 5.0):
         make = maker("infinito_v52", data, lambda_phi=penalty)
-        stack = training.train(training.Program(make, compile=False), data, one, [1], [1], [1])
+        stack = training.train(training.Program(make, data.task, compile=False), data, one, [1], [1], [1])
         losses.append(float(stack.last_batch_loss[0]))
     assert losses[0] == losses[1]
 
 
 def test_a_dropout_rate_needs_a_network_with_dropout(data: tasks.Data) -> None:
-    program = training.Program(maker("transformer", data, dropout=0.0), compile=False)
+    program = training.Program(maker("transformer", data, dropout=0.0), data.task, compile=False)
     with pytest.raises(ValueError, match="dropout: the network has no dropout"):
         training.train(program, data, dataclasses.replace(SETTINGS, dropout=[0.1]), [1], [1], [1])
 
@@ -413,14 +422,14 @@ def test_without_a_compiler_it_says_so_and_trains(
     data: tasks.Data, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(training.program, "compiler", lambda: None)
-    program = training.Program(maker("transformer", data))
+    program = training.Program(maker("transformer", data), data.task)
     assert not program.compiled and caplog.text.count("no C++ compiler found") == 1
     assert not training.train(program, data, SETTINGS, [1], [1], [1]).diverged.any()
 
 
 def test_a_checkpoint_of_another_shape_is_refused(data: tasks.Data) -> None:
     make = maker("transformer", data)
-    stack = training.train(training.Program(make, compile=False), data, SETTINGS, [1], [1], [1])
+    stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [1], [1], [1])
     with pytest.raises(ValueError, match=r"checkpoint does not fit the network: .* is \(.*16"):
         training.predict(maker("transformer", data, width=32), stack.final, data.test)
 
@@ -452,7 +461,9 @@ def test_nothing_touches_a_global_generator(data: tasks.Data, monkeypatch: pytes
         tmp_path,
     )
     for name in NETWORKS:
-        training.train(training.Program(maker(name, data), compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
+        training.train(
+            training.Program(maker(name, data), data.task, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2]
+        )
     assert torch.equal(before[0], torch.get_rng_state())
     np.testing.assert_array_equal(before[1], np.random.get_state()[1])
     assert before[2] == random.getstate()

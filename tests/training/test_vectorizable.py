@@ -169,7 +169,7 @@ def test_what_passes_is_trained_as_by_the_plain_loop(
     assert [line for line in slow if "aten::gru_cell: done for one run after the other" in line] == slow
     assert len(slow) == (name == "GruCell")
     twice = functools.partial(double, make)
-    stack = training.train(training.Program(twice, compile=False), data, SETTINGS, [5, 6], [1, 2], [3, 4])
+    stack = training.train(training.Program(twice, data.task, compile=False), data, SETTINGS, [5, 6], [1, 2], [3, 4])
     for lane, seeds in enumerate([(5, 1, 3), (6, 2, 4)]):
         alone = train_one(twice, data, SETTINGS, *seeds)
         for key, value in alone.final.items():
@@ -197,7 +197,7 @@ def test_a_refusal_says_where_what_and_what_instead(
 @pytest.mark.parametrize("name, problem, advice", SILENT)
 def test_what_would_train_wrongly_is_refused_too(name: str, problem: str, advice: str, data: tasks.Data) -> None:
     make = maker(f"tests.users:{name}", data)
-    stack = training.train(training.Program(make, compile=False), data, SETTINGS, [5, 6], [1, 2], [3, 4])
+    stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [5, 6], [1, 2], [3, 4])
     assert not stack.diverged.any()  # nothing else would have stopped it
     found = refusal(f"tests.users:{name}", data)
     assert problem in found and advice in found
@@ -228,7 +228,7 @@ def test_a_constant_kept_since_the_first_call_is_refused_for_compiling(data: tas
 @pytest.mark.skipif(training.compiler() is None, reason="no C++ compiler")
 def test_the_engine_itself_says_in_one_line_what_it_cannot_compile(data: tasks.Data) -> None:
     for name, words in (("Printing", "builtin operator `print`"), ("If", "torch.where(condition, a, b) for if")):
-        program = training.Program(maker(f"tests.users:{name}", data))
+        program = training.Program(maker(f"tests.users:{name}", data), data.task)
         with pytest.raises(ValueError, match=f"^network: '{name}': .*users.py:[0-9]+: ") as error:
             training.train(program, data, SETTINGS, [1], [1], [1])
         assert words in str(error.value) and "\n" not in str(error.value)
@@ -239,7 +239,7 @@ def test_one_process_compiles_any_number_of_programs(data: tasks.Data, monkeypat
     monkeypatch.setattr("torch._dynamo.config.recompile_limit", 1)
     one = dataclasses.replace(SETTINGS, steps=1)
     for name in ("ModuleDropout", "LayerNorm"):
-        program = training.Program(maker(f"tests.users:{name}", data))
+        program = training.Program(maker(f"tests.users:{name}", data), data.task)
         trained = training.train(program, data, one, [1], [1], [1])
         assert trained.compiled and not trained.diverged.any(), name
         assert any(not torch.equal(trained.initial[key], trained.final[key]) for key in trained.initial), name

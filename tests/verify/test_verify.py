@@ -14,6 +14,7 @@ from torch import Tensor
 from infinito import tasks, training, verify
 from infinito.params import load_study
 from infinito.runs import stacks
+from infinito.runs.engine import compiles
 from infinito.runs.table import Run, collect
 from infinito.stages import STAGES
 from infinito.storage import read_json, read_table, read_weights, write_json, write_table, write_weights
@@ -141,7 +142,7 @@ def test_what_was_not_compiled_is_not_compiled_again(study: Path, monkeypatch: p
     assert not stack.job.compiled and not verify.changed_environment(stack)
     change_record(folder, compiled=True)
     (stack,) = verify.recorded(here, table, {runs[0]})
-    assert stack.job.compiled == stacks.compiles("cpu")
+    assert stack.job.compiled == compiles("cpu")
 
 
 def test_a_diverged_run_is_equal_to_itself(infinito: Infinito, write_study: Callable[..., Path]) -> None:

@@ -7,6 +7,7 @@ with the bias of the vocabulary and its gradient on the way.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from infinito.operations.fused import operator

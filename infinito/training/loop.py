@@ -1,0 +1,430 @@
+"""Trains runs one after the other, as anybody would: an ordinary module, autograd, torch.optim.
+
+So it takes whatever PyTorch trains: any operation, any control flow, any randomness of torch, numpy and random. The
+global generators are seeded anew before every step, from the run's own noise, so a step depends on nothing but its
+number and the weights before it. Where one run fills the device anyway, as a language model does a GPU, this is the
+fast way too: compiled where torch.compile takes the network as one graph, with fused attention and a recorded step.
+"""
+
+import contextlib
+import io
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from infinito.seeds import noise_keys
+from infinito.storage import replacing
+from infinito.tasks import Data, Split, Task
+from infinito.tasks.task import Measured
+from infinito.training import optimisers
+from infinito.training.compiling import compiler
+from infinito.training.determinism import fixed_order, fused_attention
+from infinito.training.evaluation import Evaluation, joined, measured
+from infinito.training.objective import Objective
+from infinito.training.program import ALIGNED, kinds
+from infinito.training.randomness import borrowed, seed_all_from, seed_step
+from infinito.training.replay import Replay
+from infinito.training.schedule import Settings, learning_rate
+from infinito.training.snapshot import SECONDS
+from infinito.training.stacked import BEAT, PROBE, Trained
+from infinito.training.trace import digest, digests
+
+logger = logging.getLogger(__name__)
+
+
+class Loop:
+    """One kind of network, ready to train any number of runs of it; compiled once. Arguments as of `Program`."""
+
+    def __init__(
+        self,
+        make: Callable[[], nn.Module],
+        task: Task,
+        device: str = "cpu",
+        compile: bool = True,
+        precision: str = "float32",
+        *,
+        optimiser: optimisers.Optimiser | None = None,
+        decayed: str = "all",
+        smoothing: float = 0.0,
+    ) -> None:
+        self.make, self.task, self.device, self.precision = make, task, torch.device(device), precision
+        self.optimiser, self.decayed, self.smoothing = optimiser or optimisers.AdamW(), decayed, smoothing
+        self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
+        self.fast = torch.compile(_losses, fullgraph=True, dynamic=False)
+
+    def draw(self, init_seed: int, data: Data) -> nn.Module:
+        """A freshly drawn network, with the weights that the stacked engine would draw."""
+        seed_all_from(init_seed, "init")
+        network = self.make()
+        if any(nn.parameter.is_lazy(p) for p in (*network.parameters(), *network.buffers())):
+            with torch.no_grad():  # what has no shape yet gets it, and its weights, from the first examples
+                network.eval()(data.validation.inputs[:2].cpu())
+        return network.to(self.device).train()
+
+    def losses(self, objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """(what is minimised, the plain loss), by compiled code where that can be."""
+        with self.rounding():
+            if not self.compiled:
+                return objective.losses(inputs, targets)
+            try:
+                return self.fast(objective, inputs, targets)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                reason = " ".join(str(error).split("\n")[0].split())[:150]
+                logger.warning("network %s is trained uncompiled: %s", type(objective.network).__name__, reason)
+                self.compiled = False
+                return objective.losses(inputs, targets)
+
+    def rounding(self) -> torch.autocast:
+        """The context in which the network runs at its precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def optimisers(self, network: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+        """Those of torch.optim that do what `infinito.training.optimisers` does for stacks."""
+        named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        kind = dict(zip(named, kinds(network, list(named), self.task.output), strict=True))
+        chosen = self.optimiser
+        real = all(p.is_floating_point() for p in named.values())
+        gpu = self.device.type == "cuda"
+        rate: Any = settings.learning_rate
+        if gpu:  # where a recording reads it
+            rate = torch.tensor(float(rate), device=self.device)
+
+        def groups(names: Sequence[str]) -> list[dict[str, Any]]:
+            shrunk = [n for n in names if self.decayed == "all" or kind[n] in ("matrix", "head")]
+            kept = [n for n in names if n not in set(shrunk)]
+            pairs = ((shrunk, settings.weight_decay), (kept, 0.0))
+            return [{"params": [named[n] for n in some], "weight_decay": decay} for some, decay in pairs if some]
+
+        def adamw(names: Sequence[str], betas: tuple[float, float], epsilon: float) -> list[torch.optim.Optimizer]:
+            how: Any = {"fused": True} if real else {"foreach": False}
+            if gpu:
+                how["capturable"] = True
+            return [torch.optim.AdamW(groups(names), lr=rate, betas=betas, eps=epsilon, **how)] if names else []
+
+        if isinstance(chosen, optimisers.SGD):
+            return [torch.optim.SGD(groups(list(named)), lr=rate, momentum=chosen.momentum, nesterov=chosen.nesterov)]
+        if isinstance(chosen, optimisers.Muon):
+            matrices = [n for n in named if kind[n] == "matrix" and named[n].ndim == 2 and named[n].is_floating_point()]
+            rest = [n for n in named if n not in set(matrices)]
+            how: Any = {"momentum": chosen.momentum, "nesterov": chosen.nesterov, "adjust_lr_fn": "match_rms_adamw"}
+            muon = [torch.optim.Muon(groups(matrices), lr=rate, **how)] if matrices else []
+            return [*muon, *adamw(rest, chosen.betas, chosen.epsilon)]
+        assert isinstance(chosen, optimisers.AdamW)
+        return adamw(list(named), chosen.betas, chosen.epsilon)
+
+
+def _losses(objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    return objective.losses(inputs, targets)
+
+
+class _Run:
+    """One run in training: its module, what it remembers, and what is known of it so far."""
+
+    def __init__(self, loop: Loop, data: Data, settings: Settings, init_seed: int) -> None:
+        self.loop, self.settings = loop, settings
+        self.network = loop.draw(init_seed, data)
+        self.initial = state_of(self.network)
+        self.losses = torch.zeros(settings.steps, device=loop.device)
+        self.trace = torch.zeros(settings.steps, dtype=torch.int32, device=loop.device)
+        self.curve: list[float] = []
+        self.tensor_trace: list[Tensor] = []
+        self.kept_loss, self.kept_step, self.kept = float("inf"), settings.steps, self.initial
+        self.done, self.seconds = 0, 0.0
+        self.optimisers = loop.optimisers(self.network, settings)
+
+    def saved(self) -> dict[str, Any]:
+        """All that goes on from here needs; the whole module, since what it remembers need not be a buffer."""
+        mine = {name: value for name, value in vars(self).items() if name not in ("loop", "settings", "optimisers")}
+        return mine | {"optimiser_states": [optimiser.state_dict() for optimiser in self.optimisers]}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        states = saved.pop("optimiser_states")
+        vars(self).update(saved)
+        self.optimisers = self.loop.optimisers(self.network, self.settings)
+        for optimiser, state in zip(self.optimisers, states, strict=True):
+            optimiser.load_state_dict(state)
+
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+    def evaluate(self, split: Split, seed: int) -> Evaluation:
+        """Loss and scores of every example, as runs [1, N]; a network that draws draws from a stream of its own."""
+        seed_all_from(seed, "eval")
+        self.network.eval()
+
+        def chunks() -> Iterator[dict[str, Measured]]:
+            for inputs, targets in split.chunks():
+                with self.loop.rounding():
+                    outputs = self.network(inputs)
+                found = measured(self.loop.task, outputs, targets)
+                yield {name: (a[None], b[None]) for name, (a, b) in found.items()}
+
+        with torch.no_grad():
+            found = joined(chunks())
+        self.network.train()
+        return found
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state_dict on the CPU."""
+    saved = network.state_dict()
+    return {name: value.detach().clone().cpu() for name, value in saved.items() if isinstance(value, Tensor)}
+
+
+def row_of(parameters: Sequence[Tensor]) -> Tensor:
+    """Parameters one after the other, as a row of the stacked engine: float32 [1, P]."""
+    return torch.cat([_flat(p) for p in parameters])[None]
+
+
+def _flat(p: Tensor) -> Tensor:
+    flat = (torch.view_as_real(p) if p.is_complex() else p).detach().float().flatten()
+    return nn.functional.pad(flat, (0, -len(flat) % ALIGNED))
+
+
+class _Step:
+    """Takes the steps of a run: eagerly or compiled, on a GPU recorded where all of it can be."""
+
+    def __init__(self, run: _Run) -> None:
+        loop = run.loop
+        self.run, self.loop = run, loop
+        self.objective = Objective(run.network, [], loop.task, loop.smoothing)
+        self.parameters = list(run.trained.values())
+        self.digest: Callable[[list[Tensor]], Tensor] = _digest
+        self.batch: tuple[Tensor, Tensor] | None = None
+        self.replay: Replay | None = None
+        self.loss = torch.zeros((), device=loop.device)
+        self.check = torch.zeros((), dtype=torch.int32, device=loop.device)
+
+    def take(self, t: int, inputs: Tensor, targets: Tensor, rate: float) -> None:
+        """Step t, counted from 0."""
+        for optimiser in self.run.optimisers:
+            for group in optimiser.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+        if self.loop.device.type == "cpu":
+            self.loss, self.check = self.plain(inputs, targets)
+        else:
+            self.on_gpu(inputs, targets)
+        self.run.losses[t], self.run.trace[t] = self.loss, self.check
+
+    def plain(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward, backward, clipping, and the optimisers' step."""
+        for p in self.parameters:
+            p.grad = None
+        objective, loss = self.loop.losses(self.objective, inputs, targets)
+        objective.backward()
+        for p in self.parameters:
+            if p.grad is None:  # a parameter that nothing uses still decays
+                p.grad = torch.zeros_like(p)
+            elif p.grad.is_sparse:
+                p.grad = p.grad.to_dense()
+        nn.utils.clip_grad_norm_(self.parameters, float(self.run.settings.clip_norm))  # type: ignore[arg-type]
+        for optimiser in self.run.optimisers:
+            optimiser.step()
+        return loss.detach(), self.digest(self.parameters)
+
+    def on_gpu(self, inputs: Tensor, targets: Tensor) -> None:
+        """As `plain`; recorded, once the first step has shown that torch.compile takes the network as one graph."""
+        if self.batch is None:
+            self.batch = inputs.clone(), targets.clone()
+            self.digest = torch.compile(_digest, dynamic=False)
+        for here, value in zip(self.batch, (inputs, targets), strict=True):
+            here.copy_(value)
+
+        def step() -> None:
+            assert self.batch is not None
+            loss, check = self.plain(*self.batch)
+            self.loss.copy_(loss)
+            self.check.copy_(check)
+
+        if self.replay is None:
+            step()
+            # torch's Muon asks the host for its rate
+            recordable = self.loop.compiled and not isinstance(self.loop.optimiser, optimisers.Muon)
+            self.replay = Replay(step) if recordable else None
+        else:
+            self.replay()
+
+
+def _digest(parameters: list[Tensor]) -> Tensor:
+    return digest(row_of(parameters))[0]
+
+
+def train(
+    loop: Loop,
+    data: Data,
+    settings: Settings,
+    init_seeds: Sequence[int],
+    data_seeds: Sequence[int],
+    noise_seeds: Sequence[int],
+    *,
+    progress: Callable[[int], None] = lambda steps: None,
+    snapshot: Path | None = None,
+) -> Trained:
+    """Train S runs one after the other and evaluate them; arguments and result as of `stacked.train`.
+
+    `progress` is called with the steps done of all runs, divided by S. A snapshot holds the run that is at work, so it
+    is of use for S = 1.
+    """
+    started = time.perf_counter()
+    data = data.to(loop.device)
+    found: list[Trained] = []
+    for number, seeds in enumerate(zip(init_seeds, data_seeds, noise_seeds, strict=True)):
+        file = snapshot if len(init_seeds) == 1 else None
+        before = number * settings.steps
+
+        def report(steps: int, before: int = before) -> None:
+            progress((before + steps) // len(init_seeds))
+
+        with borrowed(), fused_attention():
+            found.append(_train_one(loop, data, settings, *seeds, report, file, started))
+        started = time.perf_counter()
+    return _together(found)
+
+
+def _train_one(
+    loop: Loop,
+    data: Data,
+    settings: Settings,
+    init_seed: int,
+    data_seed: int,
+    noise_seed: int,
+    progress: Callable[[int], None],
+    snapshot: Path | None,
+    started: float,
+) -> Trained:
+    run = _Run(loop, data, settings, init_seed)
+    steps, best = settings.steps, settings.keep == "best"
+    if snapshot is not None and snapshot.is_file():
+        _restore(run, snapshot)
+    before = run.seconds
+    order = data.order(data_seed, steps, settings.batch).to(loop.device)
+    keys = noise_keys(noise_seed, steps)
+    probe = data.validation if best else data.validation.first(PROBE)
+    points = [*range(settings.curve_every, steps, settings.curve_every), steps]
+    step, due = _Step(run), time.monotonic() + SECONDS
+    sizes = [p.numel() for p in (_flat(p) for p in run.trained.values())]
+    for t in range(run.done, steps):
+        inputs, targets = data.batch(order[t])
+        seed_step(keys[t])
+        rate = float(settings.learning_rate) * learning_rate(t, steps, settings.warmup, settings.schedule)  # type: ignore[arg-type]
+        with fixed_order(loop.device, loop.precision, strict=False), _quiet():
+            step.take(t, inputs, targets, rate)
+        run.done = t + 1
+        if t + 1 in points:
+            loss = float(run.evaluate(probe, noise_seed).loss[0])
+            run.curve.append(loss)
+            run.tensor_trace.append(digests(row_of(list(run.trained.values())), sizes)[0].cpu())
+            if best and loss < run.kept_loss:
+                run.kept_loss, run.kept_step, run.kept = loss, t + 1, state_of(run.network)
+        if (t + 1) % BEAT == 0 or t + 1 == steps:
+            if loop.device.type == "cuda":
+                torch.cuda.synchronize()
+            run.seconds = before + time.perf_counter() - started
+            if snapshot is not None and time.monotonic() >= due and t + 1 < steps:
+                due = time.monotonic() + SECONDS
+                _keep(run, snapshot)
+            progress(t + 1)
+
+    if best:
+        run.network.load_state_dict(run.kept, strict=False)
+    validation, test = run.evaluate(data.validation, noise_seed), run.evaluate(data.test, noise_seed)
+    losses = run.losses.cpu().numpy().astype(np.float64)[None]
+    starts = [0, *points[:-1]]
+    finite = np.isfinite(losses).all(1) & np.isfinite(validation.loss) & np.isfinite(test.loss)
+    return Trained(
+        initial={name: value[None] for name, value in run.initial.items()},
+        final={name: value[None] for name, value in state_of(run.network).items()},
+        kept_step=np.array([run.kept_step]),
+        curve_steps=np.array(points),
+        train_curve=np.stack([losses[:, a:b].mean(1) for a, b in zip(starts, points, strict=True)], 1),
+        validation_curve=np.array(run.curve)[None],
+        last_batch_loss=losses[:, -1],
+        validation=validation,
+        test=test,
+        diverged=~finite,
+        trace=run.trace[None].cpu(),
+        tensor_trace=torch.stack(run.tensor_trace)[None],
+        tensors=list(run.trained),
+        wall_seconds=before + time.perf_counter() - started,
+        compiled=loop.compiled,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """That an operation has no fixed order of additions is no error here: the record says which device it was."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+        yield
+
+
+def _keep(run: _Run, file: Path) -> None:
+    """Write a snapshot; a module that can't be pickled begins anew after an interruption."""
+    content = io.BytesIO()
+    try:
+        torch.save(run.saved(), content)
+    except Exception as error:  # of any module: lambdas, open files, locks
+        logger.warning("no snapshot of %s: %s", type(run.network).__name__, " ".join(str(error).split())[:150])
+        return
+    with replacing(file) as temporary:
+        temporary.write_bytes(content.getvalue())
+
+
+def _restore(run: _Run, file: Path) -> None:
+    try:
+        run.restore(torch.load(file, map_location=run.loop.device, weights_only=False))  # written by this program
+    except Exception as error:  # half a file, other code
+        logger.warning("%s: %s; the training begins anew", file, " ".join(str(error).split())[:150])
+
+
+def _together(runs: Sequence[Trained]) -> Trained:
+    """Runs side by side, as a stack."""
+    if len(runs) == 1:
+        return runs[0]
+    first = runs[0]
+
+    def evaluations(which: str) -> Evaluation:
+        parts = [getattr(run, which) for run in runs]
+        scores = {
+            name: (np.concatenate([part.scores[name][0] for part in parts]), weights)
+            for name, (_, weights) in parts[0].scores.items()
+        }
+        return Evaluation(np.concatenate([part.losses for part in parts]), parts[0].weights, scores)
+
+    def states(which: str) -> dict[str, Tensor]:
+        return {name: torch.cat([getattr(run, which)[name] for run in runs]) for name in getattr(first, which)}
+
+    def arrays(which: str) -> np.ndarray:
+        return np.concatenate([getattr(run, which) for run in runs])
+
+    return Trained(
+        initial=states("initial"),
+        final=states("final"),
+        kept_step=arrays("kept_step"),
+        curve_steps=first.curve_steps,
+        train_curve=arrays("train_curve"),
+        validation_curve=arrays("validation_curve"),
+        last_batch_loss=arrays("last_batch_loss"),
+        validation=evaluations("validation"),
+        test=evaluations("test"),
+        diverged=arrays("diverged"),
+        trace=torch.cat([run.trace for run in runs]),
+        tensor_trace=torch.cat([run.tensor_trace for run in runs]),
+        tensors=first.tensors,
+        wall_seconds=sum(run.wall_seconds for run in runs),
+        compiled=all(run.compiled for run in runs),
+    )
+
+
+__all__ = ["Loop", "train"]
