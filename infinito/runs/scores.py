@@ -1,4 +1,4 @@
-"""Other faces of the same runs: further scores, perplexities, and whether the test set is large enough to judge them."""
+"""Other faces of the same runs: further scores, perplexities, and whether the test set is large enough for them."""
 
 from typing import Any
 
