@@ -65,9 +65,8 @@ class OfDvc(yaml.SafeLoader):
     """YAML as DVC writes it, in which 1e-08 is a number; PyYAML wants a dot in it."""
 
 
-OfDvc.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+NUMBER = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
+OfDvc.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+0123456789"))
 
 
 def read_yaml(file: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
