@@ -86,7 +86,7 @@ class Loop:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def optimisers(self, network: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
-        """Those of torch.optim that do what `infinito.training.optimisers` does for stacks."""
+        """Of torch.optim, what does as `infinito.training.optimisers` does; torch's own Muon can't be recorded."""
         named = {name: p for name, p in network.named_parameters() if p.requires_grad}
         kind = dict(zip(named, kinds(network, list(named), self.task.output), strict=True))
         chosen = self.optimiser
@@ -102,22 +102,81 @@ class Loop:
             pairs = ((shrunk, settings.weight_decay), (kept, 0.0))
             return [{"params": [named[n] for n in some], "weight_decay": decay} for some, decay in pairs if some]
 
-        def adamw(names: Sequence[str], betas: tuple[float, float], epsilon: float) -> list[torch.optim.Optimizer]:
+        if isinstance(chosen, optimisers.SGD):
+            return [torch.optim.SGD(groups(list(named)), lr=rate, momentum=chosen.momentum, nesterov=chosen.nesterov)]
+        if isinstance(chosen, optimisers.AdamW):
             how: Any = {"fused": True} if real else {"foreach": False}
             if gpu:
                 how["capturable"] = True
-            return [torch.optim.AdamW(groups(names), lr=rate, betas=betas, eps=epsilon, **how)] if names else []
+            return [torch.optim.AdamW(groups(list(named)), lr=rate, betas=chosen.betas, eps=chosen.epsilon, **how)]
+        if not real:
+            first = next(name for name, p in named.items() if not p.is_floating_point())
+            raise ValueError(f"train.optimiser: found muon, and {first} is {named[first].dtype}; allowed: real numbers")
+        return [
+            RowOptimiser(chosen, groups(list(named)), rate, list(named.values()), list(kind.values()), self.compiled)
+        ]
 
-        if isinstance(chosen, optimisers.SGD):
-            return [torch.optim.SGD(groups(list(named)), lr=rate, momentum=chosen.momentum, nesterov=chosen.nesterov)]
-        if isinstance(chosen, optimisers.Muon):
-            matrices = [n for n in named if kind[n] == "matrix" and named[n].ndim == 2 and named[n].is_floating_point()]
-            rest = [n for n in named if n not in set(matrices)]
-            how: Any = {"momentum": chosen.momentum, "nesterov": chosen.nesterov, "adjust_lr_fn": "match_rms_adamw"}
-            muon = [torch.optim.Muon(groups(matrices), lr=rate, **how)] if matrices else []
-            return [*muon, *adamw(rest, chosen.betas, chosen.epsilon)]
-        assert isinstance(chosen, optimisers.AdamW)
-        return adamw(list(named), chosen.betas, chosen.epsilon)
+
+class RowOptimiser(torch.optim.Optimizer):
+    """An optimiser of the stacked engine, for one run: its parameters in a row, at every step.
+
+    Args:
+        optimiser: the optimiser.
+        groups: as of torch, each with its weight decay.
+        rate: learning rate.
+        parameters, kinds: all of them in their order, and what each of them is (see `optimisers.Layout`).
+        compile: torch.compile the step.
+    """
+
+    def __init__(
+        self,
+        optimiser: optimisers.Optimiser,
+        groups: list[dict[str, Any]],
+        rate: Any,
+        parameters: list[nn.Parameter],
+        kinds: list[str],
+        compile: bool,
+    ) -> None:
+        super().__init__(groups, {"lr": rate})
+        self.parameters = parameters
+        sizes = [len(_flat(p)) for p in parameters]
+        layout = optimisers.Layout([p.shape for p in parameters], sizes, kinds)
+        row = row_of(parameters)
+        decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        fills = [torch.full((size,), decay[id(p)]) for p, size in zip(parameters, sizes, strict=True)]
+        self.decay = torch.cat(fills)[None].to(row)
+        self.first, self.second = torch.zeros_like(row), torch.zeros_like(row)
+        self.powers = torch.ones(2, dtype=torch.float64, device=row.device)  # of the betas
+        betas = torch.tensor(optimiser.betas, dtype=torch.float64, device=row.device)
+
+        def update(
+            weights: Tensor, gradient: Tensor, first: Tensor, second: Tensor, powers: Tensor, rate: Tensor
+        ) -> Any:
+            corrections = (1 - powers).float()
+            return optimiser.update(weights, gradient, first, second, rate[None, None], self.decay, corrections, layout)
+
+        self.betas, self.sizes = betas, sizes
+        self.update = torch.compile(update, dynamic=False) if compile else update
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step from the gradients; nothing leaves the device, so that it can be recorded."""
+        self.powers.mul_(self.betas)
+        rate = torch.as_tensor(self.param_groups[0]["lr"], dtype=torch.float32, device=self.decay.device)
+        gradients = row_of([p.grad for p in self.parameters if p.grad is not None])
+        row, first, second = self.update(row_of(self.parameters), gradients, self.first, self.second, self.powers, rate)
+        self.first.copy_(first)
+        self.second.copy_(second)
+        for p, part in zip(self.parameters, row[0].split(self.sizes), strict=True):
+            p.copy_(part[: p.numel()].view_as(p))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it remembers; torch's own would round it to the type of the parameters."""
+        return {"first": self.first, "second": self.second, "powers": self.powers}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in self.state_dict().items():
+            value.copy_(state_dict[name])
 
 
 def _losses(objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,13 +239,13 @@ def state_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def row_of(parameters: Sequence[Tensor]) -> Tensor:
-    """Parameters one after the other, as a row of the stacked engine: float32 [1, P]."""
+    """Parameters one after the other, as a row of the stacked engine: [1, P], of at least single precision."""
     return torch.cat([_flat(p) for p in parameters])[None]
 
 
 def _flat(p: Tensor) -> Tensor:
-    flat = (torch.view_as_real(p) if p.is_complex() else p).detach().float().flatten()
-    return nn.functional.pad(flat, (0, -len(flat) % ALIGNED))
+    flat = (torch.view_as_real(p) if p.is_complex() else p).detach().flatten()
+    return nn.functional.pad(flat.to(torch.promote_types(flat.dtype, torch.float32)), (0, -len(flat) % ALIGNED))
 
 
 class _Step:
@@ -199,18 +258,19 @@ class _Step:
         self.parameters = list(run.trained.values())
         self.digest: Callable[[list[Tensor]], Tensor] = _digest
         self.batch: tuple[Tensor, Tensor] | None = None
+        self.launched: tuple[torch.cuda.Event, int] | None = None
         self.replay: Replay | None = None
         self.loss = torch.zeros((), device=loop.device)
         self.check = torch.zeros((), dtype=torch.int32, device=loop.device)
 
     def take(self, t: int, inputs: Tensor, targets: Tensor, rate: float) -> None:
         """Step t, counted from 0."""
-        for optimiser in self.run.optimisers:
-            for group in optimiser.param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rate)
-                else:
-                    group["lr"] = rate
+        groups = [group for optimiser in self.run.optimisers for group in optimiser.param_groups]
+        for shared in {id(group["lr"]): group["lr"] for group in groups if isinstance(group["lr"], Tensor)}.values():
+            shared.fill_(rate)
+        for group in groups:
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = rate
         if self.loop.device.type == "cpu":
             self.loss, self.check = self.plain(inputs, targets)
         else:
@@ -249,11 +309,18 @@ class _Step:
 
         if self.replay is None:
             step()
-            # torch's Muon asks the host for its rate
-            recordable = self.loop.compiled and not isinstance(self.loop.optimiser, optimisers.Muon)
-            self.replay = Replay(step) if recordable else None
+            self.replay = Replay(step) if self.loop.compiled else None
         else:
             self.replay()
+
+    def finished(self, t: int) -> int:
+        """How many of t steps are done; on a GPU all but those since the last call, so that it need not wait."""
+        if self.loop.device.type == "cpu":
+            return t
+        before, self.launched = self.launched, (torch.cuda.current_stream().record_event(), t)
+        event, done = before or self.launched
+        event.synchronize()
+        return done
 
 
 def _digest(parameters: list[Tensor]) -> Tensor:
@@ -315,7 +382,10 @@ def _train_one(
     step, due = _Step(run), time.monotonic() + SECONDS
     sizes = [p.numel() for p in (_flat(p) for p in run.trained.values())]
     for t in range(run.done, steps):
-        inputs, targets = data.batch(order[t])
+        if t % BEAT == 0 or t == run.done:  # the batches of some steps lie ready
+            ready = data.batch(order[t : t // BEAT * BEAT + BEAT])
+            began = t
+        inputs, targets = (values[t - began] for values in ready)
         seed_step(keys[t])
         rate = float(settings.learning_rate) * learning_rate(t, steps, settings.warmup, settings.schedule)  # type: ignore[arg-type]
         with fixed_order(loop.device, loop.precision, strict=False), _quiet():
@@ -328,13 +398,12 @@ def _train_one(
             if best and loss < run.kept_loss:
                 run.kept_loss, run.kept_step, run.kept = loss, t + 1, state_of(run.network)
         if (t + 1) % BEAT == 0 or t + 1 == steps:
-            if loop.device.type == "cuda":
-                torch.cuda.synchronize()
+            done = step.finished(t + 1)
             run.seconds = before + time.perf_counter() - started
             if snapshot is not None and time.monotonic() >= due and t + 1 < steps:
                 due = time.monotonic() + SECONDS
                 _keep(run, snapshot)
-            progress(t + 1)
+            progress(done if t + 1 < steps else step.finished(steps))
 
     if best:
         run.network.load_state_dict(run.kept, strict=False)

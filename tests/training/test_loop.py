@@ -14,6 +14,7 @@ from torch import nn
 
 from infinito import networks, params, tasks, training
 from infinito.training import loop
+from infinito.training.optimisers import Muon
 from tests import users
 from tests.conftest import TINY
 from tests.reference import train_one
@@ -58,10 +59,9 @@ def double(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def train(make: Callable[[], nn.Module], data: tasks.Data, settings: Any = SETTINGS, seed: int = 5, **more: Any) -> Any:
-    how = {key: more.pop(key) for key in ("smoothing", "compile") if key in more}
-    return loop.train(
-        training.Loop(make, data.task, **{"compile": False, **how}), data, settings, [seed], [1], [2], **more
-    )
+    """One run; `more` is of the engine (compile, optimiser) and of its training."""
+    how = {"compile": False} | {key: more.pop(key) for key in ("compile", "optimiser") if key in more}
+    return loop.train(training.Loop(make, data.task, **how), data, settings, [seed], [1], [2], **more)
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -161,22 +161,23 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 ) -> None:
     monkeypatch.setattr(loop, "SECONDS", 0)
     settings = dataclasses.replace(SETTINGS, steps=40, keep=keep)
-    whole, file = train(maker(name, data), data, settings), tmp_path / "snapshot"
+    how = {"optimiser": Muon(0.9, True) if name == "transformer" else None}
+    whole, file = train(maker(name, data), data, settings, **how), tmp_path / "snapshot"
 
     def stop(steps: int) -> None:
         if steps >= 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(maker(name, data), data, settings, snapshot=file, progress=stop)
+        train(maker(name, data), data, settings, snapshot=file, progress=stop, **how)
     done: list[int] = []
-    resumed = train(maker(name, data), data, settings, snapshot=file, progress=done.append)
+    resumed = train(maker(name, data), data, settings, snapshot=file, progress=done.append, **how)
     assert done[0] > 20
     assert equal(whole.final, resumed.final) and torch.equal(whole.trace, resumed.trace)
     assert torch.equal(whole.tensor_trace, resumed.tensor_trace)
     np.testing.assert_array_equal(whole.validation_curve, resumed.validation_curve)
     file.write_bytes(b"half a file")
-    again = train(maker(name, data), data, settings, snapshot=file)
+    again = train(maker(name, data), data, settings, snapshot=file, **how)
     assert equal(whole.final, again.final)
 
 

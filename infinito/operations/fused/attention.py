@@ -38,6 +38,8 @@ def attend(
     coin = scale = None
     if isinstance(dropout, KeyedDropout) and dropout.training:
         coin, scale = dropout.coin()[None], dropout.scale()[None]
+    elif type(dropout) is nn.Dropout and 0 < dropout.p < 1 and dropout.training and qkv.is_cuda:
+        coin, scale = coin_of_torch(dropout.p, qkv.device)
     tossed = coin is not None or not dropout.training or isinstance(dropout, nn.Identity)
     fits = width // heads <= WIDEST and (T <= LONGEST_KEPT or not keep_weights) and qkv.dtype != torch.float64
     if qkv.is_cuda and operator.HAS_TRITON and tossed and fits:
@@ -52,6 +54,13 @@ def attend(
     weights = torch.softmax(scores, dim=-1)
     mixed = (dropout(weights) @ v).transpose(1, 2).reshape(B, T, width)
     return mixed, weights if keep_weights else None
+
+
+def coin_of_torch(rate: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A coin whose key is drawn from torch's own generator, int32 [1, 3], and the scale that goes with it, [1]."""
+    key = torch.randint(2**31 - 1, (2,), dtype=torch.int32, device=device)
+    lowest_kept = torch.full((1,), int(rate * 2.0**32 - 2.0**31), dtype=torch.int32, device=device)
+    return torch.cat([key, lowest_kept])[None], torch.full((1,), 1 / (1 - rate), device=device)
 
 
 def _forward_shapes(qkv: Tensor, coin: Any, scale: Any, heads: int, causal: bool, keep: bool) -> tuple[Tensor, ...]:
