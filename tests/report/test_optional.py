@@ -67,6 +67,9 @@ def test_the_report_says_nothing_of_stages_that_are_not_there(study: Path, tmp_p
     assert [row[0] for row in page.below("Stage", "Status", "Read", "Wrote")[: 4 + len(kept)]] == [
         stage for stage in STAGES if stage in kept or stage not in OPTIONAL
     ]
+    *others, last = [f"{f}/runs.parquet" for f in gather(load_study(folder)).folders]
+    listed = f"{', '.join(others)} and {last}." if others else f"{last}."
+    assert f"Every run, with all its scores: {listed}" in told.replace("`", "")
     metrics = read_json(folder / "results/metrics.json")
     assert [any(key.startswith(name) for key in metrics) for name in ("init_share", "golden", "ensemble")] == [
         stage in kept for stage in OPTIONAL
