@@ -25,10 +25,13 @@ from infinito.questions import ensemble, golden
 from infinito.questions.compare import Family, compare, family
 from infinito.statistics import anova, correlation, paired, sequential
 from infinito.statistics.paired import Array
+from infinito.tasks import Metric
 
 REPEATS = 2000
 MANY = 20_000
 ALPHA = 0.05
+NATS = Metric("loss", "nats per token", "lower", guess=math.nan)
+AVERAGED: ensemble.Averaged = "probabilities"
 TYPE_1 = (0.035, 0.065)
 COVERAGE = (0.93, 0.97)
 
@@ -162,6 +165,7 @@ def confirmations(
         (decision,) = golden.confirm(
             [candidate],
             control,
+            metric=NATS,
             data_seeds=range(100, 100 + n),
             control_inits=[range(1000 + j * controls, 1000 + (j + 1) * controls) for j in range(n)],
             selection_inits=range(10),
@@ -319,21 +323,26 @@ def members(rng: np.random.Generator, shape: tuple[int, ...], tokens: int = 20) 
 
 @check
 def c20(rng: np.random.Generator) -> Iterator[Row]:
-    truth = {size: float(ensemble.ensemble_loss(members(rng, (MANY, size))).mean()) for size in (2, 3)}
+    truth = {
+        size: float(ensemble.ensemble_loss(members(rng, (MANY, size)), averaged=AVERAGED).mean()) for size in (2, 3)
+    }
 
     def inside(x: paired.Estimate, size: int) -> bool:
         assert x["ci_low"] is not None and x["ci_high"] is not None
         return x["ci_low"] <= truth[size] <= x["ci_high"]
 
     for groups in (5, 10):
-        curves = [ensemble.ensemble_curve(x, np.zeros(len(x)), [3]) for x in members(rng, (REPEATS, 3 * groups))]
+        curves = [
+            ensemble.ensemble_curve(x, np.zeros(len(x)), [3], averaged=AVERAGED)
+            for x in members(rng, (REPEATS, 3 * groups))
+        ]
         got = share([inside(curve["curve"][0]["loss"], 3) for curve in curves])
         yield Row("C20", f"ensembles of 3, {groups} disjoint groups: covers", 0.92, 0.97, got)
     hits, naive = [], []
     pairs = np.array(list(itertools.combinations(range(12), 2)))
     for x in members(rng, (REPEATS, 12)):
-        hits.append(inside(ensemble.all_subsets_loss(x, 2), 2))
-        naive.append(inside(paired.mean_estimate(ensemble.ensemble_loss(x[pairs]).mean(-1)), 2))
+        hits.append(inside(ensemble.all_subsets_loss(x, 2, averaged=AVERAGED), 2))
+        naive.append(inside(paired.mean_estimate(ensemble.ensemble_loss(x[pairs], averaged=AVERAGED).mean(-1)), 2))
     yield Row("C20", "ensembles of 2, all subsets of 12, jackknife: covers", 0.88, 0.97, share(hits))
     yield Row("C20", "must fail: t interval over overlapping subsets of 12: covers", 0.0, 0.70, share(naive))
 
@@ -343,7 +352,9 @@ def c21(rng: np.random.Generator) -> Iterator[Row]:
     def better(pairs: int, effect: float) -> float:
         baseline, noise = rng.standard_normal((2, 500, pairs))
         losses = zip(baseline - effect + noise, baseline, strict=True)
-        return share([compare(mine, other, smallest_effect=0.01)["verdict"] == "BETTER" for mine, other in losses])
+        return share(
+            [compare(mine, other, smallest_effect=0.01, metric=NATS)["verdict"] == "BETTER" for mine, other in losses]
+        )
 
     yield Row("C21", "compare, equal arms, n=10: BETTER", 0.01, 0.06, better(10, 0.0))
     pairs = math.ceil(paired.pairs_needed(0.8))
@@ -362,7 +373,7 @@ def c22(rng: np.random.Generator) -> Iterator[Row]:
         rows = family({name: {"test_loss": x} for name, x in zip("abc", d[i], strict=True)}, smallest_effect=0.01)
         for arm in np.flatnonzero(p[i] < ALPHA):
             place = Family(len(rows), rows[arm]["p_holm"], rows[arm]["p_equivalence_holm"])
-            result = compare(losses[i, arm + 1], losses[i, 0], smallest_effect=0.01, family=place)
+            result = compare(losses[i, arm + 1], losses[i, 0], smallest_effect=0.01, family=place, metric=NATS)
             wrong[i] |= result["verdict"] in ("BETTER", "WORSE")
     gc.unfreeze()
     name = f"3 arms against one baseline, no effect, n={n}: any BETTER or WORSE"

@@ -8,6 +8,7 @@ not.
 
 import argparse
 import json
+import math
 import multiprocessing
 import sys
 from pathlib import Path
@@ -24,8 +25,10 @@ from infinito.runs.finish import finish
 from infinito.runs.provenance import environment, this_device
 from infinito.runs.table import Run
 from infinito.storage import write_json
+from infinito.tasks import Metric
 
 ARMS = ("candidate", "baseline")
+NATS = Metric("loss", "nats per token", "lower", guess=math.nan)
 WINDOW = 16  # pairs, for a verdict of its own
 
 
@@ -48,7 +51,7 @@ def wide(runs: pd.DataFrame) -> pd.DataFrame:
 def comparisons(losses: pd.DataFrame, smallest_effect: float) -> list[dict[str, Any]]:
     """Of all pairs, then of one window of pairs after another."""
     parts = [losses, *(losses[i : i + WINDOW] for i in range(0, len(losses) - WINDOW + 1, WINDOW))]
-    return [compare(x["candidate"], x["baseline"], smallest_effect=smallest_effect) for x in parts]
+    return [compare(x["candidate"], x["baseline"], smallest_effect=smallest_effect, metric=NATS) for x in parts]
 
 
 def against(losses: pd.DataFrame, reference: pd.DataFrame, smallest_effect: float) -> dict[str, Any]:

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from infinito.tasks import Metric
+
+NATS = Metric("loss", "nats per token", "lower", guess=2.0)
+SHARE = Metric("accuracy", "share of images", "higher", guess=0.1, bounds=(0, 1))
+
 BASELINE = [2.412, 2.398, 2.455, 2.371, 2.43, 2.407, 2.389, 2.441, 2.42, 2.366]
 CANDIDATE = [2.385, 2.401, 2.42, 2.352, 2.433, 2.371, 2.38, 2.402, 2.397, 2.374]
 

@@ -26,7 +26,7 @@ def change(folder: Path, changes: dict[str, Any]) -> Study:
 
 
 def make(study: Study, **settings: Any) -> dict[str, Any]:
-    data_sha256 = tasks.load(study.data).sha256
-    known = piloting.pilot(study, RunTable.load(study.runs), data_sha256)
-    fixed: dict[str, Any] = {"data_sha256": data_sha256, "seed": plan.fresh_root(study), "created": "2026-01-31"}
-    return plan.make(study, known, **(fixed | {"workers": 2} | settings))
+    data = tasks.load(study.data)
+    known = piloting.pilot(study, RunTable.load(study.runs), data.sha256)
+    fixed: dict[str, Any] = {"data_sha256": data.sha256, "seed": plan.fresh_root(study), "created": "2026-01-31"}
+    return plan.make(study, known, **(fixed | {"unit": data.task.metric.unit, "workers": 2} | settings))

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,21 @@ from tests.conftest import ROOT
 
 ABLATION = {"network": "infinito_v52", "settings": {"memory_slots": 4}}
 PLAIN = {"network": "transformer", "settings": {}}
+OPTIONAL = ["attribute", "golden", "ensemble"]
+ROOT_STAGES = ["prepare", "train", "compare", "attribute", "golden", "ensemble", "report"]
 STUDIES = [ROOT, *sorted(path.parent for path in ROOT.glob("studies/*/params.yaml"))]
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_every_shipped_study_is_valid(folder: Path) -> None:
     params = load_study(folder).params
-    assert params.train.pairs >= 10 and params.golden.data_seeds >= 10
+    assert params.train.pairs >= 10 and (params.golden is None or params.golden.data_seeds >= 10)
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_stages_sections_and_parameters_have_the_same_names(folder: Path) -> None:
     pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
-    sections = [name for name in Params.model_fields if name != "study"]
+    sections = load_study(folder).params.stages
     assert list(pipeline) == sections
     for name, stage in pipeline.items():
         assert stage["cmd"] == f"python -m flows.stage {name}"
@@ -35,15 +38,46 @@ def test_stages_sections_and_parameters_have_the_same_names(folder: Path) -> Non
                 assert path.exists(), dependency
 
 
-def test_the_pipelines_of_all_studies_are_the_same_but_for_the_way_to_the_library() -> None:
+def without(text: str, stages: list[str]) -> str:
+    """The text of a dvc.yaml, less some stages and what the others know of them: their parameters and outputs."""
+    head, *blocks = re.split(r"(?m)^(?=  \w+:$)", text)
+    gone = {block for block in blocks if block.split(":")[0].strip() in stages}
+    outputs = {name for block in gone for name in re.findall(r"(?m)^      - ([\w/.]+):?$", block.partition("outs:")[2])}
+    kept = "".join(block for block in blocks if block not in gone)
+    kept = "".join(line for line in kept.splitlines(True) if line.strip().removeprefix("- ") not in outputs)
+    keys = re.compile(r"params: \[(.*)\]")
+    left = [stage for stage in Params.model_fields if stage not in stages]
+
+    def restricted(match: re.Match[str]) -> str:
+        return f"params: [{', '.join(key for key in match[1].split(', ') if key.split('.')[0] in left)}]"
+
+    return head + keys.sub(restricted, kept).rstrip("\n") + "\n"
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_the_pipeline_of_every_study_is_that_of_the_root_without_the_stages_that_it_does_without(folder: Path) -> None:
     root = (ROOT / "dvc.yaml").read_text()
-    for folder in STUDIES[1:]:
+    here = load_study(folder).params.stages
+    text = (folder / "dvc.yaml").read_text()
+    if folder != ROOT:
         assert (folder / "library").resolve() == ROOT / "infinito"
-        text = (folder / "dvc.yaml").read_text()
-        assert (
-            text.replace("- library/", "- infinito/").replace("- ../../requirements.lock", "- requirements.lock")
-            == root
-        )
+        text = text.replace("- library/", "- infinito/").replace("- ../../requirements.lock", "- requirements.lock")
+    assert text == without(root, [stage for stage in OPTIONAL if stage not in here])
+
+
+@pytest.mark.parametrize("gone", [["golden"], ["attribute", "ensemble"], OPTIONAL])
+def test_a_pipeline_without_a_stage_names_nothing_of_it(gone: list[str]) -> None:
+    text = without((ROOT / "dvc.yaml").read_text(), gone)
+    stages = yaml.safe_load(text)["stages"]
+    assert list(stages) == [stage for stage in ROOT_STAGES if stage not in gone]
+    written = {
+        name for stage in stages.values() for out in stage["outs"] for name in (out if isinstance(out, dict) else [out])
+    }
+    for stage in stages.values():
+        assert {dep for dep in stage.get("deps", []) if dep.startswith(("data/", "models/", "results/"))} <= written
+        assert not {key.split(".")[0] for key in stage["params"]} & set(gone)
+    assert not any(f"results/{stage}" in text or f"models/{stage}" in text for stage in gone)
+    assert without((ROOT / "dvc.yaml").read_text(), []) == (ROOT / "dvc.yaml").read_text()
 
 
 def test_the_caches_of_python_are_no_part_of_a_room() -> None:
@@ -59,7 +93,8 @@ def test_the_pipeline_can_be_read_in_one_sitting() -> None:
     "changes, message",
     [
         ({"train.steps": None}, "train.steps: missing key"),
-        ({"golden": None}, "golden: missing key"),
+        ({"report": None}, "report: missing key"),
+        ({"train.grid": None, "attribute": None}, "train.grid: missing key"),
         ({"train.stepz": 9}, "train.stepz: unknown key"),
         ({"prepare.colour": 1}, "prepare.colour: unknown key"),
         ({"train.steps": "many"}, "train.steps: input should be a valid integer, found 'many' (text)"),

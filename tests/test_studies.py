@@ -12,6 +12,7 @@ from infinito.questions.compare import compare
 from infinito.questions.judge import judge
 from infinito.runs.pairing import paired_runs
 from infinito.storage import canonical, read_json, sha256
+from tests.comparisons import NATS
 from tests.conftest import ROOT
 
 REPORT, GRID = ROOT / "studies" / "report", ROOT / "studies" / "grid32"
@@ -37,7 +38,7 @@ def test_the_verdict_follows_from_the_run_table(table: pd.DataFrame, design: str
     candidate, baseline = pairs(table, design)
     result = read_json(REPORT / "results" / "compare.json")
     wanted = result if design == "pairs" else result["pilot"]
-    found = compare(candidate["test_loss"], baseline["test_loss"], smallest_effect=0.01)
+    found = compare(candidate["test_loss"], baseline["test_loss"], smallest_effect=0.01, metric=NATS)
     assert found["sentence"] == wanted["sentence"]
     assert found["difference"] == pytest.approx(wanted["difference"])
 
@@ -64,6 +65,7 @@ def test_the_golden_decisions_follow_from_the_run_table(table: pd.DataFrame) -> 
             for name, seed in protocol["forwarded"].items()
         ],
         controls["test_loss"].to_numpy().reshape(-1, len(protocol["control_init_seeds"][0])),
+        metric=NATS,
         data_seeds=sorted(set(confirm["data_seed"])),
         control_inits=protocol["control_init_seeds"],
         selection_inits=np.unique(earlier["init_seed"]).tolist(),

@@ -21,7 +21,7 @@ def plan(
     ] = None,
     effect: Annotated[
         float | None,
-        typer.Option(help="Difference to be found, nats per token.", show_default="compare.smallest_effect"),
+        typer.Option(help="Difference to be found, in the unit of the metric.", show_default="compare.smallest_effect"),
     ] = None,
     power: Annotated[float, typer.Option(help="Chance to find it.")] = 0.8,
     pairs: Annotated[
@@ -57,17 +57,19 @@ def plan(
             f"{this.runs / 'runs.parquet'}: no such file to plan from; train a pilot now: infinito plan --pilot 8, "
             "or the study itself first: dvc repro train"
         )
-    data_sha256 = tasks.load(this.data).sha256
+    data = tasks.load(this.data)
+    unit = data.task.metric.unit
     with (
         tempfile.TemporaryDirectory() as folder,
         naming_flags("pilot", "effect", "power", "pairs", "looks", "workers", "price"),
     ):
         table_folder = this.runs if pilot is None else _train_pilot(this, pilot, Path(folder) / "runs")
-        known = piloting.pilot(this, RunTable.load(table_folder), data_sha256)
+        known = piloting.pilot(this, RunTable.load(table_folder), data.sha256)
         content = planning.make(
             this,
             known,
-            data_sha256=data_sha256,
+            data_sha256=data.sha256,
+            unit=unit,
             seed=planning.fresh_root(this),
             created=datetime.now(UTC).date().isoformat(),
             workers=_worker_count() if workers is None else workers,
@@ -77,7 +79,7 @@ def plan(
             looks=looks,
             price=price,
         )
-    _print_plan(content)
+    _print_plan(content, unit)
     registered, name = preregistration.write(this.plan, content, replace=replace)
     screen = console()
     if registered["seed"] != this.params.train.seed:
@@ -121,14 +123,14 @@ def _train_pilot(study: Study, n: int, folder: Path) -> Path:
     return folder
 
 
-def _print_plan(plan: dict[str, Any]) -> None:
-    """The pilot, the power table and the price list of a plan."""
+def _print_plan(plan: dict[str, Any], unit: str) -> None:
+    """The pilot, the power table and the price list of a plan; unit: of the metric."""
     screen, pilot, cost = console(), plan["pilot"], plan["cost"]
     cores = "core-hours" if cost["measured_on"]["device"].startswith("cpu") else "GPU-hours"
     effect, percent = f"{plan['effect']:g}", f"{100 * plan['power']:g} %"
     screen.print(
         f"\nPilot: {pilot['n']} pairs (design {pilot['design']}); standard deviation of the difference "
-        f"{pilot['sd']:.3g} nats per token, planned with its upper limit {pilot['sd_upper']:.3g}."
+        f"{pilot['sd']:.3g} {unit}, planned with its upper limit {pilot['sd_upper']:.3g}."
     )
     where = "this machine" if cost["same_machine"] else "ANOTHER MACHINE than this one"
     per_run = ", ".join(f"{arm} {seconds:.3g} s" for arm, seconds in cost["seconds_per_run"].items())
@@ -153,7 +155,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
     screen.print(table)
     columns = "design", "pairs or cells", "expected, effect / none", "runs", "time", cores
     money = ("price",) if cost["price"] is not None else ()
-    table = Table(*columns, *money, "how", title=f"What a power of {percent} costs, to find {effect} nats per token")
+    table = Table(*columns, *money, "how", title=f"What a power of {percent} costs, to find {effect} {unit}")
     for row in cost["designs"]:
         expected = (
             "" if row["expected_pairs"] is None else f"{row['expected_pairs']:.0f} / {row['expected_pairs_null']:.0f}"
@@ -172,6 +174,6 @@ def _print_plan(plan: dict[str, Any]) -> None:
     stop = {"[]": "one test at the end", "anytime": "a look at any time"}.get(str(plan["looks"]))
     screen.print(
         f"\nPlanned: [bold]{plan['pairs']:,} pairs[/bold], {stop or 'looks at ' + ', '.join(map(str, plan['looks']))}, "
-        f"power {plan['power_reached']:.2f} for {effect} nats per token; {duration(cost['hours'])}, "
+        f"power {plan['power_reached']:.2f} for {effect} {unit}; {duration(cost['hours'])}, "
         f"{cost['core_hours']:.3g} {cores}" + ("" if cost["money"] is None else f", {cost['money']:.2f} to pay") + "."
     )

@@ -18,20 +18,21 @@ def verdict(
 ) -> None:
     """Print the verdict of a finished study, and whether it was planned."""
     from infinito.storage import read_json
+    from infinito.tasks.measure import metric_of
 
-    results = load_study(study).results
+    this = load_study(study)
+    results = this.results
     compare = read_json(results / "compare.json")
     if as_json:
         sys.stdout.write((results / "compare.json").read_text(encoding="utf-8"))
         return
-    golden = read_json(results / "golden.json")
-    screen = console()
+    metric, screen = metric_of(compare), console()
     screen.print(f"\n[bold]{compare['verdict']}[/bold]  {plain(compare['sentence'])}\n")
     table = Table("", "value", "95 % interval" if compare["alpha"] == 0.05 else "interval")
     for label, key in (
-        ("difference of loss, nats per token", "difference"),
-        ("loss of the candidate", "candidate"),
-        ("loss of the baseline", "baseline"),
+        (f"difference of {metric.name}, {metric.unit}", "difference"),
+        (f"{metric.name} of the candidate", "candidate"),
+        (f"{metric.name} of the baseline", "baseline"),
         ("probability of improvement", "probability_of_improvement"),
     ):
         table.add_row(label, f"{compare[key]['value']:.4g}", interval(compare[key]))
@@ -50,6 +51,9 @@ def verdict(
     screen.print(table)
     if "plan" in compare:
         screen.print(f"\n[bold]{compare['plan']['status']}[/bold]  {plain(compare['plan']['reason'])}")
-    for decision in golden["decisions"]:
-        screen.print(f"\n[bold]{decision['status']}[/bold]  {plain(decision['sentence'])}")
+    if unlike := compare.get("fairness", {}).get("arms", {}).get("candidate", {}).get("sentence"):
+        screen.print(f"\n[bold]unlike[/bold]  {plain(unlike)}")
+    if this.params.golden:
+        for decision in read_json(results / "golden.json")["decisions"]:
+            screen.print(f"\n[bold]{decision['status']}[/bold]  {plain(decision['sentence'])}")
     screen.print(f"\nThe whole story: {results / 'report.html'}")

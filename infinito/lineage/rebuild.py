@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from infinito.lineage.pipeline import Pipeline, md5_of_list
+from infinito.lineage.pipeline import OfDvc, Pipeline, md5_of_list
 from infinito.lineage.repository import name_in_repository, repository_root
 from infinito.runs.provenance import git
 
@@ -54,7 +54,7 @@ def _recorded_in(pipeline: Pipeline, stages: Sequence[str], path: str) -> tuple[
     best: tuple[str | None, list[str]] = None, ["dvc.lock: not committed, so nobody can go back to it by git"]
     for commit in dict.fromkeys([*head, *commits]):
         lock = git(folder, "show", f"{commit}:./dvc.lock")
-        then = (yaml.safe_load(lock) or {}).get("stages", {}) if lock else {}
+        then = (yaml.load(lock, OfDvc) or {}).get("stages", {}) if lock else {}
         if any(then.get(stage) != entry for stage, entry in wanted.items()):
             continue
         differs = _differing_files(pipeline, wanted, path, commit)

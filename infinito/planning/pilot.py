@@ -18,7 +18,7 @@ LEAST_PILOT = 8
 
 @dataclass(frozen=True)
 class Pilot:
-    """Pairs to plan with: differences d [n] in nats per token, their seeds, and what a run took."""
+    """Pairs to plan with: differences d [n] of their losses, their seeds, and what a run took."""
 
     d: Array
     design: str

@@ -67,6 +67,7 @@ def make(
     pilot: Pilot,
     *,
     data_sha256: str,
+    unit: str,
     seed: int,
     created: str,
     workers: int,
@@ -84,10 +85,11 @@ def make(
         study: whose arms and settings the plan fixes.
         pilot: what is known of spread and duration.
         data_sha256: of the prepared data.
+        unit: of the metric, for messages.
         seed: root of the pools that the confirmatory pairs come from.
         created: date.
         workers: runs that are trained at the same time.
-        effect: true difference to be found, nats per token, > 0; None: compare.smallest_effect.
+        effect: true difference to be found, in that unit, > 0; None: compare.smallest_effect.
         power: chance to find it.
         pairs: number of pairs, at least 10; None: what the power takes.
         looks: tests before the end: none, obf (4 looks, O'Brien & Fleming) or anytime (e-value).
@@ -110,7 +112,7 @@ def make(
     alpha, margin = params.compare.alpha / family, params.compare.smallest_effect
     effect = margin if effect is None else effect
     if not (math.isfinite(effect) and effect > 0):
-        raise ValueError(f"effect: found {effect}; allowed: a difference above 0, in nats per token")
+        raise ValueError(f"effect: found {effect}; allowed: a difference above 0, in {unit}")
     if not 0.5 <= power < 1:
         raise ValueError(f"power: found {power}; allowed: 0.5 to below 1")
     if pairs is not None and not LEAST_PAIRS <= pairs <= LARGEST_PAIRS:

@@ -31,6 +31,8 @@ from infinito.statistics.paired import (
     wilcoxon,
 )
 from infinito.statistics.sequential import Look, anytime_level
+from infinito.tasks.measure import levels, moved
+from infinito.tasks.task import Metric
 
 Verdict = Literal["BETTER", "WORSE", "EQUIVALENT", "INCONCLUSIVE"]
 
@@ -140,7 +142,7 @@ def _place(look: Look) -> str:
     return f"{'stopped' if look.stop else 'not stopped'} {where}"
 
 
-def _sentence(result: dict[str, Any], sd: float, alpha: float, look: Look | None) -> str:
+def _sentence(result: dict[str, Any], sd: float, alpha: float, look: Look | None, metric: Metric) -> str:
     """The verdict in plain words, with its numbers."""
     n, difference, equivalence, family = (result[key] for key in ("n_pairs", "difference", "equivalence", "hypotheses"))
     mean, interval = difference["value"], result.get("difference_simultaneous", difference)
@@ -158,8 +160,8 @@ def _sentence(result: dict[str, Any], sd: float, alpha: float, look: Look | None
             )
         confidence_equal = confidence
     evidence = (
-        f"over {n} pairs of fresh seeds its test loss is {abs(mean):.3g} nats per token "
-        f"{'lower' if mean >= 0 else 'higher'} on average ({confidence} of the gain"
+        f"over {n} pairs of fresh seeds its test {metric.name} is {abs(mean):.3g} {metric.unit} "
+        f"{moved(metric, mean)} on average ({confidence} of the gain"
         f"{', simultaneous for all,' if family > 1 else ''} {_limits(interval, 'to')}, {test}{holm}), "
         f"and it wins {result['wins']} of {n}"
     )
@@ -176,7 +178,7 @@ def _sentence(result: dict[str, Any], sd: float, alpha: float, look: Look | None
         adjusted = f", {_p(equivalence['p_adjusted'])} after Holm" if family > 1 else ""
         text = (
             f"{'Different but negligible' if rejected else 'Equivalent'}: the candidate's mean gain lies between "
-            f"{_limits(equivalence, 'and')} nats per token ({confidence_equal}, {n} pairs{adjusted}), "
+            f"{_limits(equivalence, 'and')} {metric.unit} ({confidence_equal}, {n} pairs{adjusted}), "
             f"inside the ±{margin} declared too small to matter."
         )
         if family > 1:
@@ -192,7 +194,7 @@ def _sentence(result: dict[str, Any], sd: float, alpha: float, look: Look | None
         low, high = interval["ci_low"], interval["ci_high"]
         sure = low >= smallest_effect if mean > 0 else high <= -smallest_effect
         word = result["verdict"].lower()
-        claim = f"{'by' if sure else 'though not surely by'} at least the {margin} nats per token declared to matter"
+        claim = f"{'by' if sure else 'though not surely by'} at least the {margin} {metric.unit} declared to matter"
         text = f"The candidate is {word}, {claim}: {evidence}."
     if look is not None and (look.stop or n == look.planned):
         text += f" The experiment was {_place(look)}."
@@ -208,6 +210,7 @@ def compare(
     candidate_loss: ArrayLike,
     baseline_loss: ArrayLike,
     *,
+    metric: Metric,
     smallest_effect: float,
     alpha: float = 0.05,
     family: Family | None = None,
@@ -224,9 +227,11 @@ def compare(
     p-values of a fixed number of pairs (secondary, equivalence) are None.
 
     Args:
-        candidate_loss: mean held-out loss of the candidate [n], nats per token, one entry per pair of seeds.
+        candidate_loss: mean held-out loss of the candidate [n], one entry per pair of seeds; where a metric is better
+            when higher, its loss is the negative of it.
         baseline_loss: the same of the baseline [n], in the same order.
-        smallest_effect: the smallest difference that matters, nats per token, declared before the runs, > 0.
+        metric: what the losses measure, in words.
+        smallest_effect: the smallest difference that matters, in the unit of the metric, declared before the runs, > 0.
         alpha: level of the tests; intervals have confidence 1 - alpha, the equivalence interval 1 - 2 alpha.
         family: the adjusted p-values of this comparison, where more hypotheses are tested (see `family`).
         look: the look of a sequential design at exactly these pairs (see `sequential.stopped`).
@@ -234,12 +239,12 @@ def compare(
     Returns:
         JSON-ready dict: verdict, sentence, difference, p_value, p_adjusted (p_value outside a family), hypotheses (size
         of the family), effect_size (Hedges' gz), probability_of_improvement, wins, n_pairs, minimal_detectable_effect
-        (nats, 80 % power; None if no effect is), pairs_for_80_percent_power (at the observed effect, with one test at
-        the end), equivalence, candidate, baseline, relative_difference (mean ln(L_baseline / L_candidate); None if a
-        loss is not positive), skewness, secondary, refusals (sentences: what n pairs cannot support, and how many more
-        would). An estimate is {value, ci_low, ci_high, n}. In a family of several also difference_simultaneous
-        (confidence 1 - alpha / size, Bonferroni), which decides on "by at least"; with a look also sequential, its
-        fields: p_value is to be compared with its level, or, for anytime, with alpha.
+        (80 % power; None if no effect is), pairs_for_80_percent_power (at the observed effect, with one test at the
+        end), equivalence, candidate and baseline (means of the metric, in its own direction), relative_difference (mean
+        ln(L_baseline / L_candidate); None if a loss is not positive), skewness, secondary, refusals (sentences: what n
+        pairs cannot support, and how many more would). An estimate is {value, ci_low, ci_high, n}. In a family of
+        several also difference_simultaneous (confidence 1 - alpha / size, Bonferroni), which decides on "by at least";
+        with a look also sequential, its fields: p_value is to be compared with its level, or, for anytime, with alpha.
 
     Raises:
         ValueError: fewer than 2 pairs, different shapes, a loss that is not finite, smallest_effect not positive, a
@@ -292,8 +297,8 @@ def compare(
             "ci_low": float(equal.ci_low),
             "ci_high": float(equal.ci_high),
         },
-        "candidate": mean_estimate(candidate, level),
-        "baseline": mean_estimate(baseline, level),
+        "candidate": levels(metric, mean_estimate(candidate, level)),
+        "baseline": levels(metric, mean_estimate(baseline, level)),
         "relative_difference": None if log_ratio is None else mean_estimate(log_ratio, level),
         "skewness": skew,
         "secondary": {
@@ -318,7 +323,7 @@ def compare(
         result["effect_size"] |= {"ci_low": None, "ci_high": None}  # its inversion is unreliable at levels this small
         result["secondary"] |= dict.fromkeys(FIXED_SAMPLE)
         result["sequential"] = look._asdict()
-    return {"verdict": decision, "sentence": _sentence(result, sd, alpha, look)} | result
+    return {"verdict": decision, "sentence": _sentence(result, sd, alpha, look, metric)} | result
 
 
 def family(
@@ -328,8 +333,8 @@ def family(
 
     Args:
         differences: for each arm and each metric (the same metrics, in the order of the first arm) the differences to
-            the baseline [n] of the same n pairs, signed so that positive = the arm is better. The first metric is the
-            loss, in nats per token.
+            the baseline [n] of the same n pairs, signed so that positive = the arm is better. The first metric is that
+            of the task, its loss.
         smallest_effect: as in `compare`; for the first metric only.
         alpha: 1 - confidence of each interval by itself.
 
@@ -380,15 +385,27 @@ def family(
     ]
 
 
+def percent_gain(candidate_loss: ArrayLike, baseline_loss: ArrayLike) -> Array:
+    """Gain of the candidate in percent of the baseline's loss, whatever its sign: [n], [n] -> [n]."""
+    candidate, baseline = np.asarray(candidate_loss, float), np.asarray(baseline_loss, float)
+    return (baseline - candidate) / np.abs(baseline) * 100
+
+
+def has_percentages(baseline_loss: ArrayLike) -> bool:
+    """Whether percentages of these losses mean anything: not where they are 0, or of both signs."""
+    baseline = np.asarray(baseline_loss, float)
+    return bool((baseline > 0).all() or (baseline < 0).all())
+
+
 def report_protocol(candidate_last_batch: ArrayLike, baseline_last_batch: ArrayLike) -> dict[str, float | int]:
     """What a best-of-n report would claim from the same runs: percentages of the last training batch.
 
-    The percentage improvement (L_baseline - L_candidate) / L_baseline * 100 is asymmetric (-50 % and +100 % average to
-    +25 %), one training batch adds noise, and the best seed is picked after the fact. `expected_best_by_luck` is what
-    the best of n equally good seeds shows on average: mean + E[max of n] * sd.
+    The percentage improvement (L_baseline - L_candidate) / |L_baseline| * 100 is asymmetric (-50 % and +100 % average
+    to +25 %), one training batch adds noise, and the best seed is picked after the fact. `expected_best_by_luck` is
+    what the best of n equally good seeds shows on average: mean + E[max of n] * sd.
 
     Args:
-        candidate_last_batch: loss of the last training batch of the candidate [n], nats per token.
+        candidate_last_batch: loss of the last training batch of the candidate [n].
         baseline_last_batch: the same of the baseline [n].
 
     Returns:
@@ -396,12 +413,14 @@ def report_protocol(candidate_last_batch: ArrayLike, baseline_last_batch: ArrayL
         expected_best_by_luck.
 
     Raises:
-        ValueError: fewer than 2 pairs, different shapes, a loss not finite, or a baseline loss that is not positive.
+        ValueError: fewer than 2 pairs, different shapes, a loss not finite, or a baseline loss that is 0 or of another
+            sign than the others (see `has_percentages`).
     """
     candidate, baseline = _arms(candidate_last_batch, baseline_last_batch)
-    if baseline.min() <= 0:
-        raise ValueError(f"found baseline loss {baseline.min():g}: a percentage needs positive losses")
-    percent = (baseline - candidate) / baseline * 100
+    if not has_percentages(baseline):
+        odd = baseline[np.abs(baseline).argmin()] if (baseline >= 0).all() else baseline.min()
+        raise ValueError(f"found baseline loss {odd:g}: a percentage needs losses of one sign, and none that is 0")
+    percent = percent_gain(candidate, baseline)
     mean, sd, n = float(percent.mean()), float(percent.std(ddof=1)), len(percent)
     return {
         "mean_percent": mean,
@@ -424,7 +443,7 @@ def report_protocols(
     the draw of the seeds.
 
     Args:
-        candidate_last_batch: loss of the last training batch of the candidate [n], nats per token.
+        candidate_last_batch: loss of the last training batch of the candidate [n].
         baseline_last_batch: the same of the baseline [n].
         size: pairs per report; what is left over at the end is not used.
 

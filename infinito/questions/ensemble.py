@@ -1,15 +1,18 @@
-"""What does averaging models bring? Ensembles from the log-probabilities of their members.
+"""What does averaging models bring? Ensembles from what their members say of every part of every example.
 
-The ensemble averages the members' probabilities. For the cross-entropy only the probability of the target token counts,
-so a member is given by its target_log_prob [tokens]: natural logarithm of the probability of every target, float32.
+A task tells what the members of an ensemble average, and `says` [members, parts], float32, is all that is needed of it:
+
+* probabilities: natural logarithm of the probability of the target, as for the cross-entropy no other one counts. The
+  loss of the ensemble is -ln of the mean probability.
+* outputs: output - target. The loss of the ensemble is the square of the mean.
 
 By Jensen's inequality the ensemble is never worse than its average member: that is arithmetic, not a result. The
 comparisons that count are against the member one would have picked on the validation set, and against single models
 that cost as much. The unit of replication is a group of members that share nothing with the other groups; overlapping
 groups are not independent.
 
-How much members differ is given as the correlation of their errors: whether they disagree about the most probable token
-cannot be told from the probabilities of the targets alone.
+How much members differ is given as the correlation of their errors: whether they disagree about the most probable
+target cannot be told from the probabilities of the targets alone.
 """
 
 import itertools
@@ -22,30 +25,35 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from infinito.statistics.paired import RESAMPLES, Estimate, estimate, mean_estimate, ratio_to_error
+from infinito.tasks.task import Metric
+
+Averaged = Literal["probabilities", "outputs"]  # by the members of an ensemble
 
 
-def ensemble_loss(target_log_prob: ArrayLike) -> NDArray[np.floating]:
-    """Cross-entropy of the probability-averaging ensemble, per token.
+def ensemble_loss(says: ArrayLike, *, averaged: Averaged) -> NDArray[np.floating]:
+    """Loss of the ensemble: [..., members, parts] -> [..., parts]."""
+    x = np.asarray(says)
+    if averaged == "outputs":
+        return np.square(x.mean(-2))
+    return math.log(x.shape[-2]) - np.logaddexp.reduce(x, axis=-2)
 
-    Args:
-        target_log_prob: [..., members, tokens], nats.
 
-    Returns:
-        [..., tokens], nats: -(logsumexp over members - ln members).
+def member_loss(says: ArrayLike, *, averaged: Averaged) -> NDArray[np.floating]:
+    """Loss of every member by itself: [..., parts] -> the same shape."""
+    x = np.asarray(says)
+    return np.square(x) if averaged == "outputs" else -x
+
+
+def error_correlation(says: ArrayLike) -> float | None:
+    """Mean correlation of the errors of two members; the lower, the more an ensemble brings.
+
+    Takes [members, parts]; an error is the log-probability of the target, or the difference of output and target. None
+    with fewer than 2 members or a member whose error is constant.
     """
-    log_prob = np.asarray(target_log_prob)
-    return math.log(log_prob.shape[-2]) - np.logaddexp.reduce(log_prob, axis=-2)
-
-
-def error_correlation(target_log_prob: ArrayLike) -> float | None:
-    """Mean correlation of the per-token losses of two members; the lower, the more an ensemble brings.
-
-    Takes [members, tokens]. None with fewer than 2 members or a member whose loss is constant.
-    """
-    log_prob = np.asarray(target_log_prob)
-    if len(log_prob) < 2 or (np.ptp(log_prob, axis=1) == 0).any():
+    x = np.asarray(says)
+    if len(x) < 2 or (np.ptp(x, axis=1) == 0).any():
         return None
-    return float(np.corrcoef(log_prob)[np.triu_indices(len(log_prob), 1)].mean())
+    return float(np.corrcoef(x)[np.triu_indices(len(x), 1)].mean())
 
 
 def _groups(members: int, size: int) -> NDArray[np.intp]:
@@ -59,29 +67,31 @@ def _groups(members: int, size: int) -> NDArray[np.intp]:
     return np.arange(members - members % size).reshape(-1, size)
 
 
-def group_losses(target_log_prob: ArrayLike, size: int) -> NDArray[np.float64]:
+def group_losses(says: ArrayLike, size: int, *, averaged: Averaged) -> NDArray[np.float64]:
     """Losses of ensembles of `size` members that share no member: independent, and the unit of every comparison.
 
     Group g holds members g * size .. (g + 1) * size - 1 in the given order; members left over are not used.
 
     Args:
-        target_log_prob: [members, tokens], nats.
+        says: [members, parts].
         size: members of an ensemble.
+        averaged: what the members average.
 
     Returns:
-        [groups], nats per token.
+        [groups], mean over the parts.
 
     Raises:
         ValueError: size not between 1 and members.
     """
-    log_prob = np.asarray(target_log_prob)
-    return np.array([ensemble_loss(log_prob[group]).mean(dtype=float) for group in _groups(len(log_prob), size)])
+    x = np.asarray(says)
+    return np.array([ensemble_loss(x[group], averaged=averaged).mean(dtype=float) for group in _groups(len(x), size)])
 
 
 def equal_compute(
     groups_loss: ArrayLike,
     single_loss: ArrayLike,
     *,
+    metric: Metric,
     size: int,
     compute: Literal["training", "inference"],
     alpha: float = 0.05,
@@ -89,16 +99,17 @@ def equal_compute(
     """Is an ensemble better than one model that costs as much? Two independent samples, Welch's t (1947).
 
     Args:
-        groups_loss: losses of disjoint ensembles [G] (`group_losses`), nats per token.
+        groups_loss: losses of disjoint ensembles [G] (`group_losses`).
         single_loss: losses of single models [S], trained independently of one another and of the members; each with as
             much compute as a whole ensemble.
+        metric: what the losses measure, in words.
         size: members of an ensemble.
         compute: what is equal: that of training (size times the steps) or of inference (a wider network).
 
     Returns:
-        JSON-ready dict: estimate of mean(single) - mean(ensemble) in nats per token, positive = ensemble better,
-        n = n_ensembles + n_single; p_value (two-sided), df, n_ensembles, n_single, ensemble_loss and single_loss
-        (estimates), and sentence.
+        JSON-ready dict: estimate of mean(single) - mean(ensemble), positive = ensemble better, n = n_ensembles +
+        n_single; p_value (two-sided), df, n_ensembles, n_single, ensemble_loss and single_loss (estimates), and
+        sentence.
 
     Raises:
         ValueError: fewer than 2 on a side, not a list of numbers, or a loss that is not finite.
@@ -127,14 +138,14 @@ def equal_compute(
         "single_loss": mean_estimate(single, alpha),
         "sentence": (
             f"{len(ensembles)} ensembles of {size} members against {len(single)} single models of equal {compute} "
-            f"compute: {found}; the gain is {gain:.3g} [{gain - reach:.3g}, {gain + reach:.3g}] nats per token "
+            f"compute: {found}; the gain is {gain:.3g} [{gain - reach:.3g}, {gain + reach:.3g}] {metric.unit} "
             f"(p = {p:.2g})."
         ),
     }
 
 
 def paired_document_bootstrap(
-    nats_a: ArrayLike, nats_b: ArrayLike, tokens: ArrayLike, *, rng: np.random.Generator, alpha: float = 0.05
+    losses_a: ArrayLike, losses_b: ArrayLike, weights: ArrayLike, *, rng: np.random.Generator, alpha: float = 0.05
 ) -> Estimate:
     """Loss of a - loss of b for two fixed models or ensembles on the same documents, by the bootstrap (Efron 1987).
 
@@ -142,29 +153,29 @@ def paired_document_bootstrap(
     the interval is too narrow.
 
     Args:
-        nats_a, nats_b: summed over every document [N].
-        tokens: scored tokens of every document [N].
+        losses_a, losses_b: summed over every document [N].
+        weights: of every document [N], such as its scored tokens.
 
     Returns:
-        Estimate in nats per token, positive = b better, with a BCa interval from 9999 resamples; n = documents. The
-        interval is None with 1 document, and a point where all documents agree on the difference per token.
+        Estimate of the difference per unit of weight, positive = b better, with a BCa interval from 9999 resamples;
+        n = documents. The interval is None with 1 document, and a point where all documents agree on that difference.
 
     Raises:
-        ValueError: shapes that differ, a document without tokens, or a value that is not finite.
+        ValueError: shapes that differ, a document without weight, or a value that is not finite.
     """
-    a, b, tokens = (np.asarray(x, float) for x in (nats_a, nats_b, tokens))
-    if a.ndim != 1 or not len(a) or not a.shape == b.shape == tokens.shape:
-        raise ValueError(f"found shapes {a.shape}, {b.shape}, {tokens.shape}: needed are [documents] of each")
+    a, b, weights = (np.asarray(x, float) for x in (losses_a, losses_b, weights))
+    if a.ndim != 1 or not len(a) or not a.shape == b.shape == weights.shape:
+        raise ValueError(f"found shapes {a.shape}, {b.shape}, {weights.shape}: needed are [documents] of each")
     difference, n = a - b, len(a)
-    if not (np.isfinite(difference).all() and np.isfinite(tokens).all() and (tokens > 0).all()):
-        raise ValueError("found nats that are not finite, or a document without tokens: leave such documents out")
-    value = float(difference.sum() / tokens.sum())
+    if not (np.isfinite(difference).all() and np.isfinite(weights).all() and (weights > 0).all()):
+        raise ValueError("found losses that are not finite, or a document without weight: leave such documents out")
+    value = float(difference.sum() / weights.sum())
     if n < 2:
         return estimate(value, math.nan, math.nan, n)
-    if np.ptp(difference / tokens) <= 1e-12 * np.abs(difference / tokens).max():
+    if np.ptp(difference / weights) <= 1e-12 * np.abs(difference / weights).max():
         return estimate(value, value, value, n)
     interval = stats.bootstrap(
-        (difference, tokens),
+        (difference, weights),
         lambda x, y, axis: x.sum(axis) / y.sum(axis),
         paired=True,
         vectorized=True,
@@ -177,28 +188,29 @@ def paired_document_bootstrap(
     return estimate(value, float(interval.low), float(interval.high), n)
 
 
-def all_subsets_loss(target_log_prob: ArrayLike, size: int, alpha: float = 0.05) -> Estimate:
+def all_subsets_loss(says: ArrayLike, size: int, *, averaged: Averaged, alpha: float = 0.05) -> Estimate:
     """Loss of an ensemble of `size` members averaged over all subsets (a U-statistic), interval by the jackknife.
 
     Uses every member many times, and leaves out one member at a time for the interval (Arvesen 1969): coverage .90 to
     .92 at 95 %, where a t interval over overlapping subsets has .10. The curve of `ensemble_curve` is preferred.
 
     Args:
-        target_log_prob: [members, tokens], nats; members > size.
+        says: [members, parts]; members > size.
         size: members of an ensemble.
+        averaged: what the members average.
 
     Returns:
-        Estimate in nats per token, n = members.
+        Estimate, n = members.
 
     Raises:
         ValueError: size not between 1 and members - 1.
     """
-    log_prob = np.asarray(target_log_prob)
-    members = len(log_prob)
+    x = np.asarray(says)
+    members = len(x)
     if not 1 <= size < members:
         raise ValueError(f"found size {size} and {members} members: the jackknife needs more members than size")
     subsets = np.array(list(itertools.combinations(range(members), size)))
-    loss = np.array([ensemble_loss(log_prob[subset]).mean(dtype=float) for subset in subsets])
+    loss = np.array([ensemble_loss(x[subset], averaged=averaged).mean(dtype=float) for subset in subsets])
     without = np.ones((len(subsets), members))
     np.put_along_axis(without, subsets, 0.0, axis=1)
     left_out = loss @ without / without.sum(0)
@@ -209,46 +221,47 @@ def all_subsets_loss(target_log_prob: ArrayLike, size: int, alpha: float = 0.05)
 
 
 def ensemble_curve(
-    target_log_prob: ArrayLike, validation_loss: ArrayLike, sizes: Sequence[int], *, alpha: float = 0.05
+    says: ArrayLike, validation_loss: ArrayLike, sizes: Sequence[int], *, averaged: Averaged, alpha: float = 0.05
 ) -> dict[str, Any]:
     """Loss and gains of ensembles of several sizes, from disjoint groups of independently trained members.
 
     The groups are those of `group_losses`.
 
     Args:
-        target_log_prob: [members, tokens] on the test set, nats.
-        validation_loss: [members] mean loss on the validation set, nats per token; picks the best member of a group.
+        says: [members, parts] of the test set.
+        validation_loss: [members] mean loss on the validation set; picks the best member of a group.
         sizes: ensemble sizes, each from 1 to members.
+        averaged: what the members average.
 
     Returns:
-        JSON-ready dict: error_correlation, and curve: one entry per size with size, groups, and estimates in nats per
-        token (t interval over groups, None with 1 group): loss; gain_over_average_member (always >= 0);
+        JSON-ready dict: error_correlation, and curve: one entry per size with size, groups, and estimates (t interval
+        over groups, None with 1 group): loss; gain_over_average_member (always >= 0);
         gain_over_best_member (best by validation loss, scored on test). Gains: larger = ensemble better.
 
     Raises:
         ValueError: shapes that do not fit, a value that is not finite, no size, or a size outside 1..members.
     """
-    log_prob, validation = np.asarray(target_log_prob), np.asarray(validation_loss, float)
-    if log_prob.ndim != 2 or validation.shape != log_prob.shape[:1] or not log_prob.size:
-        raise ValueError(f"found shapes {log_prob.shape}, {validation.shape}: needed are [members, tokens], [members]")
-    members = len(log_prob)
+    x, validation = np.asarray(says), np.asarray(validation_loss, float)
+    if x.ndim != 2 or validation.shape != x.shape[:1] or not x.size:
+        raise ValueError(f"found shapes {x.shape}, {validation.shape}: needed are [members, parts], [members]")
+    members = len(x)
     wrong = [size for size in sizes if not 1 <= size <= members]
     if wrong or not sizes:
         raise ValueError(f"found ensemble sizes {list(sizes)}: with {members} members each must be 1 to {members}")
-    if not (np.isfinite(log_prob).all() and np.isfinite(validation).all()):
-        raise ValueError("found a log-probability or validation loss that is not finite: leave diverged members out")
-    member_loss = -log_prob.mean(1, dtype=float)
+    if not (np.isfinite(x).all() and np.isfinite(validation).all()):
+        raise ValueError("found a prediction or validation loss that is not finite: leave diverged members out")
+    alone = member_loss(x, averaged=averaged).mean(1, dtype=float)
     curve = []
     for size in sizes:
-        groups, loss = _groups(members, size), group_losses(log_prob, size)
+        groups, loss = _groups(members, size), group_losses(x, size, averaged=averaged)
         best = groups[np.arange(len(groups)), validation[groups].argmin(1)]
         curve.append(
             {
                 "size": int(size),
                 "groups": len(groups),
                 "loss": mean_estimate(loss, alpha),
-                "gain_over_average_member": mean_estimate(member_loss[groups].mean(1) - loss, alpha),
-                "gain_over_best_member": mean_estimate(member_loss[best] - loss, alpha),
+                "gain_over_average_member": mean_estimate(alone[groups].mean(1) - loss, alpha),
+                "gain_over_best_member": mean_estimate(alone[best] - loss, alpha),
             }
         )
-    return {"error_correlation": error_correlation(log_prob), "curve": curve}
+    return {"error_correlation": error_correlation(x), "curve": curve}

@@ -17,6 +17,8 @@ from scipy import optimize, special, stats
 from infinito.statistics.anova import f_test, grid, mean_squares, shrinkage
 from infinito.statistics.paired import Array, Estimate, adjust, estimate, expected_maximum, paired_t, ratio_to_error
 from infinito.storage import canonical, sha256
+from infinito.tasks.measure import levels, moved
+from infinito.tasks.task import Metric
 
 Status = Literal["GOLDEN_CONFIRMED", "GOLDEN_REFUTED", "NOT_CONFIRMED", "INVALID"]
 
@@ -29,7 +31,7 @@ class Candidate(NamedTuple):
 
     name: str  # how it was found: "selected", "best of ten", "checkpoint"
     golden_init: int | None  # None: initial weights from a file
-    loss: ArrayLike  # [n_c], nats per token, one per fresh data seed
+    loss: ArrayLike  # [n_c], one per fresh data seed
 
 
 def expected_best(values: ArrayLike, n: int, *, replacement: bool = True) -> float:
@@ -58,7 +60,7 @@ def expected_best_curve(values: ArrayLike) -> list[float]:
 
 
 def naive_gain(y: ArrayLike) -> Array:
-    """Gain of every init seed over the mean of all, in nats, larger = better; biased for the seed that is picked.
+    """Gain of every init seed over the mean of all, larger = better; biased for the seed that is picked.
 
     Args:
         y: losses of grids [..., I, J, K].
@@ -89,7 +91,7 @@ def james_stein_gain(y: ArrayLike) -> Array:
 def conditional_gain(y: ArrayLike) -> float:
     """Gain of the best init seed of one grid [I, J, K], given that it beat the runner-up.
 
-    The conditional maximum likelihood estimate, in nats, after Zhong & Prentice (2008). Less biased than `naive_gain`,
+    The conditional maximum likelihood estimate, after Zhong & Prentice (2008). Less biased than `naive_gain`,
     but where init seeds do matter it is farther from the truth.
     """
     ms = mean_squares(y)
@@ -109,12 +111,12 @@ def select(y: ArrayLike) -> dict[str, Any]:
     """Rank the init seeds of a selection grid by their mean loss over data seeds.
 
     Args:
-        y: losses of one arm [I, J], [I, J, K] or [I, J, N, R], nats per token.
+        y: losses of one arm [I, J], [I, J, K] or [I, J, N, R]; all gains are in their unit.
 
     Returns:
         JSON-ready dict:
         ranking: one entry per init seed, best first: index (row of y), mean_loss, naive_gain, blup_gain,
-            james_stein_gain (gains over the mean of all init seeds, nats, larger = better).
+            james_stein_gain (gains over the mean of all init seeds, larger = better).
         best: the first of them, with conditional_mle_gain, and naive_gain tagged by
             `naive_gain_is: "selection-biased"`.
         expected_best_by_luck: the naive gain that the best of I init seeds shows on average if init seeds do not
@@ -190,6 +192,7 @@ def confirm(
     candidates: Sequence[Candidate],
     control_loss: ArrayLike,
     *,
+    metric: Metric,
     data_seeds: Sequence[int],
     control_inits: Sequence[Sequence[int]],
     selection_inits: Sequence[int],
@@ -209,18 +212,20 @@ def confirm(
 
     Args:
         candidates: the forwarded init seeds or initial weights, with their losses [n_c] at the data seeds.
-        control_loss: losses of the controls [n_c, m], nats per token, same data seeds.
+        control_loss: losses of the controls [n_c, m], same data seeds.
+        metric: what the losses measure, in words.
         data_seeds: the n_c data seeds.
         control_inits: the init seeds of the controls [n_c][m].
         selection_inits, selection_data_seeds: all seeds that took part in finding any of the candidates.
         registered: whether `protocol_hash` was written down before the first confirmation run.
-        margin_useful: nats per token; a candidate is refuted when its gain is shown to be smaller, declared beforehand.
-        margin: nats per token, not negative; the gain must be shown to be more than this.
+        margin_useful: in the unit of the metric; a candidate is refuted when its gain is shown to be smaller, declared
+            beforehand.
+        margin: likewise, not negative; the gain must be shown to be more than this.
         alpha: one-sided level of all decisions together.
 
     Returns:
         JSON-ready dicts in the order of the candidates: name, golden_init_seed, status, sentence, reason (None unless
-        INVALID), difference (estimate in nats; limits are one-sided 1 - bound_alpha bounds that hold for all candidates
+        INVALID), difference (estimate; limits are one-sided 1 - bound_alpha bounds that hold for all candidates
         at once), p_value (one-sided), p_holm (of "the gain is at most margin", adjusted for the number of candidates),
         wins, n_data_seeds, controls_per_data_seed, forwarded (number of candidates), registered, margin, margin_useful,
         alpha, bound_alpha (alpha / forwarded).
@@ -256,7 +261,7 @@ def confirm(
         if several:
             p_holm = adjust(p_holm, "holm")
     reason = _fault(inits, data_seeds, control_inits, selection_inits, selection_data_seeds)
-    useless = f"gain is shown to be below the useful {margin_useful:.3g} nats per token"
+    useless = f"gain is shown to be below the useful {margin_useful:.3g} {metric.unit}"
     results: list[dict[str, Any]] = []
     for k, candidate in enumerate(candidates):
         mean = float(d[k].mean())
@@ -264,8 +269,8 @@ def confirm(
         if candidate.golden_init is not None:
             who = f"Init seed {candidate.golden_init} ({candidate.name})"
         facts = (
-            f"over {n} fresh data seeds its loss is {abs(mean):.3g} nats per token "
-            f"{'lower' if mean >= 0 else 'higher'} than that of {control.size} fresh init seeds "
+            f"over {n} fresh data seeds its {metric.name} is {abs(mean):.3g} {metric.unit} "
+            f"{moved(metric, mean)} than that of {control.size} fresh init seeds "
             f"({100 * (1 - bound_alpha):.4g}% bounds of the gain {low[k]:.3g} and {high[k]:.3g}, one-sided "
             f"p = {p[k]:.2g}{f', {p_holm[k]:.2g} by Holm for {len(candidates)} candidates' if several else ''})"
         )
@@ -304,36 +309,38 @@ def confirm(
     return results
 
 
-def checkpoint_loss(nats: ArrayLike, tokens: ArrayLike, alpha: float = 0.05) -> Estimate:
-    """Loss of one set of weights with a t interval over documents, by the linearised ratio (Cochran 1977).
+def checkpoint_loss(losses: ArrayLike, weights: ArrayLike, alpha: float = 0.05) -> Estimate:
+    """Loss of one set of weights with a t interval over examples, by the linearised ratio (Cochran 1977).
 
     Args:
-        nats: summed over every document [N].
-        tokens: scored tokens of every document [N].
+        losses: summed over every example [N].
+        weights: of every example [N], such as its scored tokens.
 
     Returns:
-        Estimate in nats per token, n = documents; the interval is None with 1 document.
+        Estimate, n = examples; the interval is None with 1 example.
 
     Raises:
-        ValueError: shapes that differ, no token, or a value that is not finite.
+        ValueError: shapes that differ, no weight at all, or a value that is not finite.
     """
-    nats, tokens = np.asarray(nats, float), np.asarray(tokens, float)
-    if nats.ndim != 1 or nats.shape != tokens.shape or not tokens.sum() > 0 or not np.isfinite(nats).all():
-        raise ValueError(f"found nats and tokens of shapes {nats.shape}, {tokens.shape}: needed are finite [documents]")
-    n, loss = len(nats), float(nats.sum() / tokens.sum())
+    losses, weights = np.asarray(losses, float), np.asarray(weights, float)
+    if losses.ndim != 1 or losses.shape != weights.shape or not weights.sum() > 0 or not np.isfinite(losses).all():
+        found = f"{losses.shape}, {weights.shape}"
+        raise ValueError(f"found losses and weights of shapes {found}: needed are finite [examples]")
+    n, loss = len(losses), float(losses.sum() / weights.sum())
     if n < 2:
         return estimate(loss, math.nan, math.nan, n)
-    error = math.sqrt(n) * float((nats - loss * tokens).std(ddof=1) / tokens.sum())
+    error = math.sqrt(n) * float((losses - loss * weights).std(ddof=1) / weights.sum())
     reach = float(stats.t.isf(alpha / 2, n - 1)) * error
     return estimate(loss, loss - reach, loss + reach, n)
 
 
 def claims(
-    nats: ArrayLike,
-    tokens: ArrayLike,
+    losses: ArrayLike,
+    weights: ArrayLike,
     decisions: Sequence[Mapping[str, Any]],
     best_cell: Mapping[str, Any],
     *,
+    metric: Metric,
     cell_seeds: tuple[int, int],
     deterministic: bool | None,
     unit: str = "documents",
@@ -342,28 +349,29 @@ def claims(
     """The three claims about golden seeds, each with what it says and what it does not.
 
     Args:
-        nats, tokens: of the exported checkpoint on every test document [N], as in `checkpoint_loss`.
+        losses, weights: of the exported checkpoint on every test example [N], as in `checkpoint_loss`.
         decisions: results of `confirm`.
         best_cell: of `select`.
+        metric: what the losses measure, in words.
         cell_seeds: init seed and data seed of that cell.
         deterministic: whether reruns of identical seeds are equal bit for bit; None: nobody looked.
-        unit: what a test document is called.
+        unit: what test examples are called.
         alpha: 1 - confidence of the checkpoint's interval.
 
     Returns:
         JSON-ready {checkpoint, init_seed, cell}, each with claim ("G1", "G2", "G3") and sentence; checkpoint also with
-        test_loss (estimate in nats per token).
+        test_loss (estimate).
 
     Raises:
         ValueError: as `checkpoint_loss`.
     """
-    loss = checkpoint_loss(nats, tokens, alpha)
-    over = f"over {loss['n']} test {unit}"
+    loss = checkpoint_loss(losses, weights, alpha)
+    shown, over = levels(metric, loss), f"over {loss['n']} test {unit}"
     if loss["ci_low"] is not None:
-        over = f"[{loss['ci_low']:.4g}, {loss['ci_high']:.4g}] ({100 * (1 - alpha):g}% interval {over})"
+        over = f"[{shown['ci_low']:.4g}, {shown['ci_high']:.4g}] ({100 * (1 - alpha):g}% interval {over})"
     cell = (
         f"The best cell of the grid, init seed {cell_seeds[0]} with data seed {cell_seeds[1]}, is "
-        f"{best_cell['gain']:.3g} nats per token better than the average cell; with the same spread luck alone would "
+        f"{best_cell['gain']:.3g} {metric.unit} better than the average cell; with the same spread luck alone would "
         f"make the best one {best_cell['expected_best_by_luck']:.3g} better."
     )
     needed = f"a claim about the cell needs {CELL_RERUNS} or more fresh reruns of it and of fresh cells"
@@ -375,8 +383,8 @@ def claims(
     return {
         "checkpoint": {
             "claim": "G1",
-            "sentence": f"These weights, selected on validation loss, have a test loss of {loss['value']:.4g} nats per "
-            f"token {over}. This says nothing about seeds.",
+            "sentence": f"These weights, selected on validation {metric.name}, have a test {metric.name} of "
+            f"{shown['value']:.4g} {metric.unit} {over}. This says nothing about seeds.",
             "test_loss": loss,
         },
         "init_seed": {"claim": "G2", "sentence": " ".join(str(decision["sentence"]) for decision in decisions)},

@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike
 from infinito.report import words
 from infinito.report.dots import domain
 from infinito.report.draw import ARMS, LIGHT, NARROW, Chart
+from infinito.tasks import Metric
 
-NATS = "nats per token"
 LEFT = 58  # pixels for the axis of a panel
 
 
 def learning_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """Mean and 10-90 % band of the validation loss, per arm and step.
+    """Mean and 10-90 % band of a metric, per arm and step.
 
     Args:
         curves: arm, step, value: one row per run and step.
@@ -32,14 +32,14 @@ def learning_curves(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"mean": by.mean(), "low": by.quantile(0.1), "high": by.quantile(0.9)}).reset_index()
 
 
-def learning(bands: pd.DataFrame, *, width: int) -> Chart:
+def learning(bands: pd.DataFrame, *, title: str, width: int) -> Chart:
     """Learning curves: the mean as a line, the middle 80 % of runs as a band. Takes `learning_curves`."""
     height = 300
     low, high = float(bands["low"].min()), float(bands["high"].max())
     logarithmic = low > 0 and high > 3 * low
     scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False)
     ticks = {"values": _ticks(low, high), "format": "~g"} if logarithmic else {"tickCount": 5}
-    title = f"validation loss, {NATS}" + (" (log scale)" if logarithmic else "")
+    title += " (log scale)" if logarithmic else ""
     y_axis = alt.Axis(title=title, titleAnchor="end", **ticks)
     x = alt.X("step:Q", title="training step", axis=alt.Axis(tickCount=5, tickMinStep=1), scale=alt.Scale(nice=False))
     colour = alt.Color("arm:N", scale=alt.Scale(domain=list(ARMS), range=list(ARMS.values())), legend=None)
@@ -138,12 +138,12 @@ def _share_panel(title: str, table: pd.DataFrame, side: float, labelled: bool) -
 
 
 def heat(cells: Mapping[str, ArrayLike], init_seeds: Sequence[int], data_seeds: Sequence[int], *, width: int) -> Chart:
-    """The grid of seeds: the loss of both arms, and their difference, one cell per run (pair).
+    """The grid of seeds: the metric of both arms, and their difference, one cell per run (pair).
 
-    The stronger the colour, the higher the loss; in the difference, the larger, in the colour of the better arm.
+    The stronger the colour, the higher the metric; in the difference, the larger, in the colour of the better arm.
 
     Args:
-        cells: candidate, baseline, difference: [init seeds, data seeds], nats per token; None or not a number where a
+        cells: candidate, baseline, difference: [init seeds, data seeds]; None or not a number where a
             run is missing.
     """
     y = {name: np.asarray(values, float) for name, values in cells.items()}
@@ -228,22 +228,25 @@ def _short(seeds: Sequence[int]) -> tuple[str, list[str]]:
     return f"{common}…", [f"…{name[len(common) :]}" for name in names]
 
 
-def ensemble(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, width: int) -> Chart:
-    """What more members bring: the loss, and the gain over the member that looked best on the validation set.
+def ensemble(curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: Metric, *, width: int) -> Chart:
+    """What more members bring: the metric, and the gain over the member that looked best on the validation set.
 
     Args:
-        curves: per arm the entries of an ensemble curve.
+        curves: per arm the entries of an ensemble curve, their `loss` as the metric.
+        metric: for its words.
     """
     stacked = width <= NARROW
     side = (width - LEFT - 14) if stacked else (width - 2 * LEFT - 48) / 2
     panels = [
-        _ensemble_panel(curves, "loss", "test loss", side),
-        _ensemble_panel(curves, "gain_over_best_member", "gain over the best member", side),
+        _ensemble_panel(curves, "loss", f"test {metric.name}", metric.unit, side),
+        _ensemble_panel(curves, "gain_over_best_member", "gain over the best member", metric.unit, side),
     ]
     return alt.vconcat(*panels, spacing=24) if stacked else alt.hconcat(*panels, spacing=30)
 
 
-def _ensemble_panel(curves: Mapping[str, Sequence[Mapping[str, Any]]], key: str, title: str, side: float) -> Chart:
+def _ensemble_panel(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]], key: str, title: str, unit: str, side: float
+) -> Chart:
     rows = [
         {"arm": arm, "size": entry["size"], "x": entry["size"] * beside, "groups": entry["groups"], **entry[key]}
         for (arm, curve), beside in zip(curves.items(), (0.95, 1.05), strict=True)
@@ -259,7 +262,7 @@ def _ensemble_panel(curves: Mapping[str, Sequence[Mapping[str, Any]]], key: str,
     x_scale = alt.Scale(type="log", domain=[sizes[0] / 1.15, sizes[-1] * 1.15], nice=False)
     x = alt.X("x:Q", title="members of the ensemble", scale=x_scale, axis=alt.Axis(values=sizes, format="~g"))
     y_scale = alt.Scale(domain=[low, high], nice=False)
-    y_axis = alt.Axis(title=NATS, tickCount=5)
+    y_axis = alt.Axis(title=unit, tickCount=5)
 
     def y(field: str) -> alt.Y:
         return alt.Y(field, type="quantitative", scale=y_scale, axis=y_axis)

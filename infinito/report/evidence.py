@@ -11,8 +11,11 @@ from infinito.lineage.pipeline import Pipeline
 from infinito.lineage.settings import read_params
 from infinito.lineage.stages import stage_lineage
 from infinito.params import Params, Study
+from infinito.questions.compare import percent_gain
 from infinito.runs.table import RunTable
 from infinito.storage import read_json, read_table
+from infinito.tasks import Metric
+from infinito.tasks.measure import metric_of
 
 Json = dict[str, Any]
 
@@ -26,10 +29,10 @@ class Evidence:
     params: Params
     manifest: Json
     compare: Json
-    attribute: Json
-    golden: Json
-    protocol: Json
-    ensemble: Json
+    attribute: Json | None  # of a stage that the study does without: None
+    golden: Json | None
+    protocol: Json | None
+    ensemble: Json | None
     candidate: pd.DataFrame  # runs of the pairs behind the verdict, row by row with the same seeds as `baseline`
     baseline: pd.DataFrame
     pilot: tuple[pd.DataFrame, pd.DataFrame] | None  # the same two of the pilot
@@ -39,8 +42,13 @@ class Evidence:
     lineage: Json  # the stages by name, see `infinito.lineage.stages`; {} for a study that DVC does not know
 
     @property
+    def metric(self) -> Metric:
+        """What all of it is about."""
+        return metric_of(self.compare)
+
+    @property
     def differences(self) -> np.ndarray:
-        """Gain of the candidate in every pair, nats per token."""
+        """Gain of the candidate in every pair, in the unit of the metric."""
         return self.baseline["test_loss"].to_numpy() - self.candidate["test_loss"].to_numpy()
 
     @property
@@ -48,11 +56,20 @@ class Evidence:
         """What a best-seed report looks at, percent per pair: those of the pilot if there is one."""
         return last_batch_percent(*(self.pilot or (self.candidate, self.baseline)))
 
+    @property
+    def folders(self) -> list[str]:
+        """Where run tables lie, from the study."""
+        folders = ["models/runs"]
+        if self.golden:
+            folders.append("models/golden/confirmation")
+        if self.ensemble and "equal_compute" in self.ensemble:
+            folders.append("models/ensemble")
+        return folders
+
 
 def last_batch_percent(candidate: pd.DataFrame, baseline: pd.DataFrame) -> np.ndarray:
     """Gain of the candidate in every pair on the last training batch, in percent of the baseline."""
-    loss = baseline["last_batch_loss"].to_numpy()
-    return (loss - candidate["last_batch_loss"].to_numpy()) / loss * 100
+    return percent_gain(candidate["last_batch_loss"], baseline["last_batch_loss"])
 
 
 def gather(study: Study) -> Evidence:
@@ -61,26 +78,27 @@ def gather(study: Study) -> Evidence:
     Raises:
         ValueError: a file is missing or corrupt; the message names it.
     """
-    results = {
-        name: read_json(study.results / f"{name}.json")
-        for name in ("compare", "attribute", "golden", "golden_protocol", "ensemble")
-    }
-    folders = [study.runs, study.golden / "confirmation", study.ensemble]
-    tables = [RunTable.load(folder) for folder in folders if folder != study.ensemble or _has_runs(folder)]
-    compare = results["compare"]
+    stages = study.params.stages
+    wanted = {name: name for name in ("compare", "attribute", "golden", "ensemble")} | {"golden_protocol": "golden"}
+    results = {name: read_json(study.results / f"{name}.json") for name, stage in wanted.items() if stage in stages}
+    folders = [study.runs]
+    folders += [study.golden / "confirmation"] if "golden" in stages else []
+    folders += [study.ensemble] if "ensemble" in stages and _has_runs(study.ensemble) else []
+    tables = [RunTable.load(folder) for folder in folders]
+    compare, unequal = results["compare"], study.params.train.unequal("candidate")
     n = compare["n_pairs"]  # a sequential design may have trained more before it knew that it could stop
-    candidate, baseline = (runs[:n] for runs in tables[0].pairs())
+    candidate, baseline = (runs[:n] for runs in tables[0].pairs(unequal=unequal))
     return Evidence(
         params=study.params,
         manifest=read_json(study.data / "manifest.json"),
         compare=compare,
-        attribute=results["attribute"],
-        golden=results["golden"],
-        protocol=results["golden_protocol"],
-        ensemble=results["ensemble"],
+        attribute=results.get("attribute"),
+        golden=results.get("golden"),
+        protocol=results.get("golden_protocol"),
+        ensemble=results.get("ensemble"),
         candidate=candidate,
         baseline=baseline,
-        pilot=tables[0].pairs("pilot") if "pilot" in compare else None,
+        pilot=tables[0].pairs("pilot", unequal=unequal) if "pilot" in compare else None,
         curves=read_table(study.runs / "curves.parquet").to_pandas(),
         runs=pd.concat([table.table for table in tables], ignore_index=True),
         stacks=[record for table in tables for record in _records(table.folder)],

@@ -6,8 +6,9 @@ import pandas as pd
 from infinito.report import charts, dots, words
 from infinito.report.draw import LIGHT, NARROW, Chart, Figure, draw
 from infinito.report.evidence import Evidence, last_batch_percent
+from infinito.tasks import Metric
+from infinito.tasks.measure import levels
 
-DIFFERENCE = f"difference of test loss, {charts.NATS}"
 DRAWN_REPORTS = 20
 
 
@@ -18,7 +19,12 @@ def draw_all(evidence: Evidence) -> dict[str, Figure]:
     return {figure.name: figure for figure in figures if figure is not None}
 
 
+def _difference(metric: Metric) -> str:
+    return f"difference of test {metric}"
+
+
 def _pairs(evidence: Evidence) -> Figure:
+    metric = evidence.metric
     compare, margin = evidence.compare, evidence.compare["equivalence"]["smallest_effect"]
     mean = compare.get("difference_simultaneous") or compare["difference"]
 
@@ -30,16 +36,18 @@ def _pairs(evidence: Evidence) -> Figure:
             margin_label="declared too small to matter",
             sides=("baseline better", "candidate better"),
             colours=(LIGHT["baseline"], LIGHT["candidate"]),
-            axis=DIFFERENCE,
+            axis=_difference(metric),
             width=width,
         )
 
     won = f"{compare['wins']} of {compare['n_pairs']} pairs are won by the candidate"
-    return draw("differences", f"{won}; mean difference {words.estimate(mean)} {charts.NATS}", chart)
+    return draw("differences", f"{won}; mean difference {words.estimate(mean)} {metric.unit}", chart)
 
 
-def _last_batch(evidence: Evidence) -> Figure:
+def _last_batch(evidence: Evidence) -> Figure | None:
     claimed = evidence.compare["report_protocol"]
+    if claimed is None:
+        return None
     best = f"seed {claimed['best_seed']}: {words.signed_percent(claimed['best_percent'])}"
     luck = claimed["expected_best_by_luck"]
 
@@ -51,6 +59,8 @@ def _last_batch(evidence: Evidence) -> Figure:
 
 
 def _reports(evidence: Evidence) -> Figure | None:
+    if evidence.compare["report_protocol"] is None:
+        return None
     compare, percent = evidence.compare, last_batch_percent(evidence.candidate, evidence.baseline)
     reports = [
         (words.pairs_of(claimed), claimed, percent[claimed["first_pair"] :])
@@ -92,48 +102,61 @@ def _reports(evidence: Evidence) -> Figure | None:
 
 def _learning(evidence: Evidence) -> Figure | None:
     pairs = pd.concat([evidence.candidate, evidence.baseline])
-    curves = evidence.curves[evidence.curves["split"] == "validation"]
+    metric, curves = evidence.metric, evidence.curves[evidence.curves["split"] == "validation"]
+    curves = curves.assign(value=curves["value"] * metric.sign)
     bands = charts.learning_curves(curves.merge(pairs.loc[~pairs["diverged"], ["run_id", "arm"]], on="run_id"))
     if bands.empty:
         return None
-    alt_text = "Validation loss of both arms over the training steps, mean and 10-90% band"
-    return draw("learning_curves", alt_text, lambda width: charts.learning(bands, width=width))
+    alt_text = f"Validation {metric.name} of both arms over the training steps, mean and 10-90% band"
+    title = f"validation {metric}"
+    return draw("learning_curves", alt_text, lambda width: charts.learning(bands, title=title, width=width))
 
 
 def _variance(evidence: Evidence) -> Figure | None:
+    attribute = evidence.attribute
+    if attribute is None:
+        return None
     colours = {"init": LIGHT["init"], "data": LIGHT["data"]}
     table = pd.DataFrame(
         [
             {
                 "of": of,
-                "source": words.source(source, evidence.attribute[of]["components"]),
+                "source": words.source(source, attribute[of]["components"]),
                 "share": component["share"],
                 "low": component["share_ci_low"],
                 "high": component["share_ci_high"],
                 "colour": colours.get(source, LIGHT["rest"]),
             }
             for of in ("candidate", "baseline", "difference")
-            for source, component in evidence.attribute[of]["components"].items()
+            for source, component in attribute[of]["components"].items()
             if component["share"] is not None
         ]
     )
     if table.empty:
         return None
     table = table.astype({"low": float, "high": float})  # None where a grid has no intervals
-    alt_text = "Shares of the variance of the test loss by source, for both arms and their difference"
+    alt_text = (
+        f"Shares of the variance of the test {evidence.metric.name} by source, for both arms and their difference"
+    )
     return draw("variance", alt_text, lambda width: charts.shares(table, width=width))
 
 
-def _grid(evidence: Evidence) -> Figure:
-    cells = {name: evidence.attribute[name]["cells"] for name in ("candidate", "baseline", "difference")}
-    inits, datas = evidence.attribute["init_seeds"], evidence.attribute["data_seeds"]
-    alt_text = "Test loss of every init seed with every data seed, for both arms, and their difference"
+def _grid(evidence: Evidence) -> Figure | None:
+    attribute, metric = evidence.attribute, evidence.metric
+    if attribute is None:
+        return None
+    cells = {name: np.asarray(attribute[name]["cells"], float) for name in ("candidate", "baseline", "difference")}
+    cells |= {arm: cells[arm] * metric.sign for arm in ("candidate", "baseline")}
+    inits, datas = attribute["init_seeds"], attribute["data_seeds"]
+    alt_text = f"Test {metric.name} of every init seed with every data seed, for both arms, and their difference"
     return draw("grid", alt_text, lambda width: charts.heat(cells, inits, datas, width=width))
 
 
-def _confirmation(evidence: Evidence) -> Figure:
-    golden, several = evidence.golden, len(evidence.golden["decisions"]) > 1
-    who = words.who(golden)
+def _confirmation(evidence: Evidence) -> Figure | None:
+    golden, metric = evidence.golden, evidence.metric
+    if golden is None:
+        return None
+    several, who = len(golden["decisions"]) > 1, words.who(golden)
     colours = (LIGHT["rest"], LIGHT["golden"])
     table = [
         dots.Row(
@@ -146,7 +169,7 @@ def _confirmation(evidence: Evidence) -> Figure:
     ]
 
     def all_of_them(width: int) -> Chart:
-        axis, margin = f"gain on fresh data seeds, {charts.NATS}", golden["margin_useful"]
+        axis, margin = f"gain on fresh data seeds, {metric.unit}", golden["margin_useful"]
         heads = ("status",) if width > NARROW else ()
         return dots.rows(table, heads=heads, colours=colours, axis=axis, margin=margin, width=width)
 
@@ -158,21 +181,27 @@ def _confirmation(evidence: Evidence) -> Figure:
             margin_label="declared too small to be of use",
             sides=("fresh seeds better", f"{who} better"),
             colours=colours,
-            axis=DIFFERENCE,
+            axis=_difference(metric),
             width=width,
         )
 
     won = "; ".join(
         f"{words.who(decision)} wins on {decision['wins']} of {decision['n_data_seeds']} fresh data seeds, "
-        f"mean gain {words.estimate(decision['difference'])} {charts.NATS}"
+        f"mean gain {words.estimate(decision['difference'])} {metric.unit}"
         for decision in golden["decisions"]
     )
     return draw("confirmation", won, all_of_them if several else one)
 
 
 def _ensemble(evidence: Evidence) -> Figure | None:
-    curves = {arm: evidence.ensemble[arm]["curve"] for arm in ("candidate", "baseline")}
+    found, metric = evidence.ensemble, evidence.metric
+    if found is None:
+        return None
+    curves = {
+        arm: [entry | {"loss": levels(metric, entry["loss"])} for entry in found[arm]["curve"]]
+        for arm in ("candidate", "baseline")
+    }
     if not all(curves.values()):
         return None
-    alt_text = "Test loss of ensembles by their size, and their gain over the best member"
-    return draw("ensemble", alt_text, lambda width: charts.ensemble(curves, width=width))
+    alt_text = f"Test {metric.name} of ensembles by their size, and their gain over the best member"
+    return draw("ensemble", alt_text, lambda width: charts.ensemble(curves, metric, width=width))

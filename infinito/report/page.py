@@ -7,15 +7,30 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from infinito.questions.fairness import amount
 from infinito.report import tables, words
 from infinito.report.draw import DARK, LIGHT, Figure, css_colours
 from infinito.report.evidence import Evidence, Json
 from infinito.report.figures import DRAWN_REPORTS
 from infinito.report.tables import lineage
+from infinito.tasks.measure import extreme, moved
 
 HERE = Path(__file__).parent
 INTERVAL = re.compile(r"\[[^\[\]]*, [^\[\]]*\]")  # a table may break a line before it, not inside
-FILTERS = ("number", "signed", "plain", "interval", "value", "estimate", "percent", "signed_percent", "p_value", "p_is")
+FILTERS = (
+    "capital",
+    "plural",
+    "number",
+    "signed",
+    "plain",
+    "interval",
+    "value",
+    "estimate",
+    "percent",
+    "signed_percent",
+    "p_value",
+    "p_is",
+)
 
 
 def html(evidence: Evidence, figures: dict[str, Figure]) -> str:
@@ -41,56 +56,46 @@ def markdown(evidence: Evidence, figures: dict[str, Figure]) -> str:
 
 def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
     """What the templates know."""
-    compare, golden = evidence.compare, evidence.golden
-    selected_seed, selected_decision = tables.selected(golden)
+    compare, metric = evidence.compare, evidence.metric
     checks = tables.checks(evidence)
-    groups = {entry["groups"] for arm in tables.ARMS for entry in evidence.ensemble[arm]["curve"]}
     return {
         "title": evidence.params.report.title,
         "study": evidence.params.study,
         "params": evidence.params,
         "compare": compare,
+        "metric": metric,
+        "meaning": words.meaning(metric),
+        "moved": moved(metric, compare["difference"]["value"]),
+        "extreme": extreme(metric),
         "attribute": evidence.attribute,
-        "golden": golden,
-        "ensemble": evidence.ensemble,
-        "groups": groups,
-        "groups_by_size": ", ".join(
-            f"{entry['groups']} {'group' if entry['groups'] == 1 else 'groups'} of {entry['size']}"
-            for entry in evidence.ensemble["candidate"]["curve"]
-        ),
         "confidence": words.confidence(compare),
         "overall_confidence": f"{100 * (1 - compare['alpha']):g}%",
         "interval": compare.get("difference_simultaneous", compare["difference"]),
         "look": compare.get("sequential"),
-        "verdicts": words.verdict_words(compare["equivalence"]["smallest_effect"]),
-        "status": golden["status"].replace("_", " "),
-        "status_words": words.STATUS_WORDS[golden["status"]],
-        "who": words.who(golden),
-        "selected_seed": selected_seed,
-        "selected_decision": selected_decision,
+        "verdicts": words.verdict_words(compare["equivalence"]["smallest_effect"], metric),
         "quantities": tables.QUANTITIES,
         "reports": reports(compare),
+        "fairness": compare.get("fairness"),
+        "amount": amount,
         "trained_pairs": int(evidence.runs.query("design == 'pairs' and arm == 'candidate'").shape[0]),
         "diverged_pairs": int(evidence.candidate["diverged"].sum() + evidence.baseline["diverged"].sum()),
         "revision": next((record["git_revision"] for record in evidence.stacks if record.get("git_revision")), None),
         "checks_failed": sum(check.ok is False for check in checks),
         "runs": len(evidence.runs),
         "listed": min(len(evidence.runs), tables.LISTED_RUNS),
+        "folders": evidence.folders,
         "figures": figures,
+        **_of_golden(evidence),
+        **_of_ensemble(evidence),
         "tables": {
             "arms": tables.arms(compare),
             "hypotheses": tables.hypotheses(compare),
             "ablations": tables.ablations(compare),
             "secondary": tables.secondary(compare),
-            "claims": tables.claims(compare),
+            "fairness": tables.fairness(compare["fairness"]) if "fairness" in compare else None,
+            "claims": tables.claims(compare) if compare["report_protocol"] else None,
             "reports": tables.reports(compare),
-            "components": tables.components(evidence.attribute),
-            "variances": tables.variances(evidence.attribute),
-            "winner": tables.winner(golden),
-            "decisions": tables.decisions(golden),
-            "ranking": tables.ranking(golden),
-            "ensemble": tables.ensemble(evidence.ensemble),
-            "equal_compute": tables.equal_compute(evidence.ensemble) if "equal_compute" in evidence.ensemble else None,
+            **_tables_of_stages(evidence),
             "checks": tables.check_table(checks),
             "provenance": tables.provenance(evidence),
             "settings": tables.settings(evidence),
@@ -103,9 +108,62 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
     }
 
 
+def _of_golden(evidence: Evidence) -> dict[str, Any]:
+    golden = evidence.golden
+    if golden is None:
+        return {"golden": None}
+    selected_seed, selected_decision = tables.selected(golden)
+    kept = golden["checkpoint"] or {}
+    return {
+        "golden": golden,
+        "status": golden["status"].replace("_", " "),
+        "status_words": words.STATUS_WORDS[golden["status"]],
+        "who": words.who(golden),
+        "selected_seed": selected_seed,
+        "selected_decision": selected_decision,
+        "kept_scores": "".join(
+            f", {name} {words.number(kept[name], 4)}"
+            for name in evidence.compare["scores"]["candidate"]
+            if name in kept
+        ),
+    }
+
+
+def _of_ensemble(evidence: Evidence) -> dict[str, Any]:
+    ensemble = evidence.ensemble
+    if ensemble is None:
+        return {"ensemble": None}
+    return {
+        "ensemble": ensemble,
+        "averaged": ensemble.get("averaged", "probabilities"),
+        "groups": {entry["groups"] for arm in tables.ARMS for entry in ensemble[arm]["curve"]},
+        "groups_by_size": ", ".join(
+            f"{entry['groups']} {'group' if entry['groups'] == 1 else 'groups'} of {entry['size']}"
+            for entry in ensemble["candidate"]["curve"]
+        ),
+    }
+
+
+def _tables_of_stages(evidence: Evidence) -> dict[str, tables.Table | None]:
+    """Those of the stages that a study may do without."""
+    attribute, golden, ensemble, metric = evidence.attribute, evidence.golden, evidence.ensemble, evidence.metric
+    found: dict[str, tables.Table | None] = {}
+    if attribute:
+        found |= {"components": tables.components(attribute), "variances": tables.variances(attribute)}
+    if golden:
+        found["winner"] = tables.winner(golden, metric)
+        found["decisions"] = tables.decisions(golden, metric)
+        found["ranking"] = tables.ranking(golden, metric)
+    if ensemble:
+        found["ensemble"] = tables.ensemble(ensemble, metric)
+        found["equal_compute"] = tables.equal_compute(ensemble, metric) if "equal_compute" in ensemble else None
+    return found
+
+
 def reports(compare: Json) -> dict[str, Any]:
     """How far the headlines of one best-seed report after another lie apart; the pilot's counts as one of them."""
-    found = ([compare["report_protocol"]] if "pilot" in compare else []) + compare["report_protocol_repeated"]
+    claimed = compare["report_protocol"]
+    found = ([claimed] if claimed and "pilot" in compare else []) + compare["report_protocol_repeated"]
     return {
         "n": len(found),
         "drawn": DRAWN_REPORTS,
@@ -133,7 +191,6 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {name: getattr(words, name) for name in FILTERS}
-    environment.filters["combined"] = lambda first, second: first | second
     environment.filters["unbroken"] = lambda text: Markup(
         INTERVAL.sub(r'<span class="interval">\g<0></span>', str(escape(text)))
     )

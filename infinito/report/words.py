@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from infinito.tasks import Metric
+from infinito.tasks.measure import extreme, moved
+
 UNKNOWN = "–"
 MINUS = "−"
 
@@ -113,13 +116,42 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def verdict_words(smallest_effect: float) -> dict[str, str]:
+def capital(text: str) -> str:
+    """A text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def plural(name: str) -> str:
+    """Several of a metric."""
+    return f"{name}es" if name.endswith("s") else f"{name[:-1]}ies" if name.endswith("cy") else f"{name}s"
+
+
+def short(unit: str) -> str:
+    """A unit where there is little room: without its "per what"."""
+    return unit.partition(" per ")[0]
+
+
+def meaning(metric: Metric) -> str:
+    """What a metric is, after its name: "Loss is ..."."""
+    what, _, part = metric.unit.partition(" per ")
+    if what == "nats" and metric.better == "lower":
+        return (
+            f"is the mean of −ln(probability of the right {part}), in nats; lower is better. 0.01 nats less means that "
+            f"right {part}s get about 1% more probability."
+        )
+    return f"is measured in {metric.unit}; {metric.better} is better."
+
+
+def verdict_words(smallest_effect: float, metric: Metric) -> dict[str, str]:
     """What each verdict says."""
     margin = f"±{plain(smallest_effect)}"
+    better, worse = moved(metric, 1), moved(metric, -1)
     return {
-        "BETTER": "The candidate's mean loss is shown to be lower, and the gain is not shown to be negligible.",
-        "WORSE": "The candidate's mean loss is shown to be higher, and the damage is not shown to be negligible.",
-        "EQUIVALENT": f"The mean difference is shown to lie inside {margin} nats per token, declared too small to "
+        "BETTER": f"The candidate's mean {metric.name} is shown to be {better}, and the gain is not shown to be "
+        "negligible.",
+        "WORSE": f"The candidate's mean {metric.name} is shown to be {worse}, and the damage is not shown to be "
+        "negligible.",
+        "EQUIVALENT": f"The mean difference is shown to lie inside {margin} {metric.unit}, declared too small to "
         "matter before the runs. It may still differ from zero.",
         "INCONCLUSIVE": "Nothing is shown, in either direction. This never means “no difference”: these runs "
         "cannot tell.",
@@ -153,16 +185,17 @@ def source(name: str, components: Mapping[str, Any]) -> str:
 
 
 FOUND_BY = {
-    "selected": "lowest mean validation loss on the grid",
+    "selected": "{extreme} mean validation {metric} on the grid",
     "best of ten": "best percentage of ten seeds, as a best-seed report picks",
     "best cell": "best percentage of all cells of the grid",
     "checkpoint": "initial weights from a file",
 }
 
 
-def found_by(name: str) -> str:
+def found_by(name: str, metric: Metric) -> str:
     """How a candidate of the golden rule was found; several ways may have found the same one."""
-    return "; ".join(FOUND_BY.get(way, way) for way in name.split(" and "))
+    said = "; ".join(FOUND_BY.get(way, way) for way in name.split(" and "))
+    return said.replace("{extreme}", extreme(metric)).replace("{metric}", metric.name)
 
 
 def who(decision: Mapping[str, Any]) -> str:
@@ -192,9 +225,7 @@ def decided_by(compare: Mapping[str, Any]) -> str:
     return f"{p_value(look['p_value'])} (level of this look: {number(look['level'], 2)})"
 
 
-SCORES = {
-    "accuracy": "Accuracy on scored tokens",
-    "exact": "Examples wholly right",
+SCORES = {  # of a text, from its loss; the task has the titles of its own
     "validation_perplexity_per_token": "Validation perplexity per token",
     "validation_perplexity_per_word": "Validation perplexity per word",
     "validation_bits_per_byte": "Validation bits per byte",
@@ -204,5 +235,6 @@ SCORES = {
 }
 
 
-def score_name(key: str) -> str:
-    return SCORES.get(key) or key.replace("_", " ").capitalize()
+def score_name(key: str, compare: Mapping[str, Any]) -> str:
+    """What a score is called in a table."""
+    return SCORES.get(key) or compare.get("titles", {}).get(key) or key.replace("_", " ").capitalize()

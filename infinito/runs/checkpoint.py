@@ -9,6 +9,7 @@ from infinito import tasks
 from infinito.params import Study
 from infinito.runs.table import RunTable
 from infinito.storage import write_json, write_text, write_weights
+from infinito.tasks.measure import level, levels
 
 CARD = """\
 ---
@@ -24,11 +25,10 @@ tags: [infinito, {network}]
 | study | {study} |
 | network | {network}, {parameters:,} parameters |
 | init seed / data seed | {init_seed} / {data_seed} |
-| test loss of these weights | {test_loss:.6f} nats per token |
+| test {metric} of these weights | {test_level:.6f} {unit} |
 | its 95 % interval over {examples} test examples | {low:.6f} to {high:.6f} |
-| validation loss | {val_loss:.6f} nats per token |
-| accuracy on scored tokens | {accuracy:.4f} |
-| protocol registered before the confirmation runs | sha256 {protocol} |
+| validation {metric} | {val_level:.6f} {unit} |
+{scores}| protocol registered before the confirmation runs | sha256 {protocol} |
 
 Three claims, kept apart:
 
@@ -65,7 +65,8 @@ def export(
         folder: where to write model.safetensors, initial.safetensors, config.json, evidence.json and README.md.
 
     Returns:
-        run_id, init_seed, data_seed, val_loss, test_loss and accuracy of the run.
+        run_id, init_seed, data_seed, val_loss, test_loss and the task's scores of the run, and test_loss_interval, an
+        estimate over test examples. A loss is what is better when lower, whatever the metric.
     """
     row = best.iloc[0]
     arm, trunk = study.params.train.candidate, study.params.train.of("candidate").trunk
@@ -89,9 +90,11 @@ def export(
         "run_id": str(row["run_id"]),
         "init_seed": int(row["init_seed"]),
         "data_seed": int(row["data_seed"]),
-        **{name: float(row[name]) for name in ("val_loss", "test_loss", "accuracy")},
+        **{name: float(row[name]) for name in ("val_loss", "test_loss", *data.task.scores)},
         "test_loss_interval": result["claims"]["checkpoint"]["test_loss"],
     }
+    metric, shown = data.task.metric, levels(data.task.metric, facts["test_loss_interval"])
+    titles = {name: score.title or score.name for name, score in data.task.scores.items()}
     record = confirmation.record(row["stack_id"])
     write_json(folder / "evidence.json", result | {"checkpoint": facts, "provenance": record})
     write_text(
@@ -106,10 +109,18 @@ def export(
             cell_claim=result["claims"]["cell"]["sentence"],
             sentence=result["sentence"],
             protocol=result["protocol_sha256"],
-            **{key: value for key, value in facts.items() if key not in ("run_id", "test_loss_interval")},
-            low=facts["test_loss_interval"]["ci_low"],
-            high=facts["test_loss_interval"]["ci_high"],
-            examples=facts["test_loss_interval"]["n"],
+            init_seed=facts["init_seed"],
+            data_seed=facts["data_seed"],
+            metric=metric.name,
+            unit=metric.unit,
+            test_level=level(metric, facts["test_loss"]),
+            val_level=level(metric, facts["val_loss"]),
+            low=shown["ci_low"],
+            high=shown["ci_high"],
+            examples=shown["n"],
+            scores="".join(
+                f"| {title[0].lower()}{title[1:]} | {facts[name]:.4f} |\n" for name, title in titles.items()
+            ),
         ),
     )
     return facts

@@ -1,4 +1,4 @@
-"""Other faces of the same runs: accuracy, perplexities, and whether the test set is large enough to tell runs apart."""
+"""Other faces of the same runs: further scores, perplexities, and whether the test set is large enough for them."""
 
 from typing import Any
 
@@ -7,24 +7,22 @@ import pandas as pd
 
 from infinito.runs.table import RunTable
 from infinito.statistics.paired import mean_estimate
+from infinito.tasks import Task
+from infinito.tasks.measure import clipped
 
 
-def scores(arms: dict[str, pd.DataFrame], splits: dict[str, Any], alpha: float) -> dict[str, Any]:
-    """Per arm: accuracy, and for text the perplexities of the mean loss, all as estimates over runs.
+def scores(arms: dict[str, pd.DataFrame], task: Task, splits: dict[str, Any], alpha: float) -> dict[str, Any]:
+    """Per arm: the scores of the task, and for text the perplexities of the mean loss, all as estimates over runs.
 
     Args:
         arms: runs of each arm.
+        task: whose scores they have.
         splits: of the manifest of the prepared data.
         alpha: 1 - confidence.
     """
     found: dict[str, Any] = {}
     for arm, frame in arms.items():
-        names = ["accuracy"] if splits["test"].get("words") else ["accuracy", "exact"]  # exact: all of a word right
-        shares = {name: mean_estimate(frame[name], alpha) for name in names}
-        found[arm] = {
-            name: {key: x if key == "n" or x is None else float(np.clip(x, 0.0, 1.0)) for key, x in share.items()}
-            for name, share in shares.items()
-        }
+        found[arm] = {name: clipped(score, mean_estimate(frame[name], alpha)) for name, score in task.scores.items()}
         for split, column in (("validation", "val_loss"), ("test", "test_loss")):
             if not splits[split].get("words"):
                 continue
@@ -58,9 +56,9 @@ def evaluation_noise(
     candidate, baseline, difference = candidate[finite], baseline[finite], difference[finite]
     if len(difference) < 2:
         return {"standard_error": None, "sd_over_seeds": None, "ratio": None}
-    nats, tokens = table.items([*candidate["run_id"], *baseline["run_id"]])
-    per_example = nats[len(candidate) :] - nats[: len(candidate)]  # [pairs, examples], summed over an example's tokens
-    residual = per_example - difference[:, None] * tokens  # a ratio estimate: nats over tokens
-    error = float(np.median(np.sqrt(len(tokens)) * residual.std(1, ddof=1) / tokens.sum()))
+    losses, weights = table.items([*candidate["run_id"], *baseline["run_id"]])
+    per_example = losses[len(candidate) :] - losses[: len(candidate)]  # [pairs, examples], summed over its parts
+    residual = per_example - difference[:, None] * weights  # a ratio estimate: losses over weights
+    error = float(np.median(np.sqrt(len(weights)) * residual.std(1, ddof=1) / weights.sum()))
     spread = float(difference.std(ddof=1))
     return {"standard_error": error, "sd_over_seeds": spread, "ratio": error / spread if spread > 0 else None}

@@ -15,7 +15,10 @@ def _means(cells: np.ndarray) -> list[list[float | None]]:
 
 def attribute(study: Study, fan_out: FanOut) -> None:
     """models/runs -> results/attribute.json: the variance by source, for both arms and for their difference."""
-    table, alpha = RunTable.load(study.runs), study.params.attribute.alpha
+    settings = study.params.attribute
+    if settings is None:
+        raise ValueError(f"{study.folder / 'params.yaml'}: attribute: missing section, which the stage attribute needs")
+    table = RunTable.load(study.runs)
     loss = {arm: table.grid(arm, "test_loss") for arm in ARMS}
     loss["difference"] = loss["baseline"] - loss["candidate"]
     cells = table.design("grid", "candidate")
@@ -26,6 +29,6 @@ def attribute(study: Study, fan_out: FanOut) -> None:
             "study": study.params.study,
             "init_seeds": sorted({int(x) for x in cells["init_seed"]}),
             "data_seeds": sorted({int(x) for x in cells["data_seed"]}),
-            **{name: attribution.attribute(y, alpha=alpha) | {"cells": _means(y)} for name, y in loss.items()},
+            **{name: attribution.attribute(y, alpha=settings.alpha) | {"cells": _means(y)} for name, y in loss.items()},
         },
     )

@@ -5,21 +5,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infinito import tasks
+from infinito import params, tasks
 from infinito.params import Study
 from infinito.planning.preregistration import status as plan_status
 from infinito.questions import compare as comparison
+from infinito.questions.fairness import fairness
 from infinito.runs import FanOut, RunTable
 from infinito.runs.scores import evaluation_noise, scores
 from infinito.statistics import sequential
 from infinito.statistics.paired import mcnemar
 from infinito.storage import read_json, write_json
+from infinito.tasks import Metric, Task
+from infinito.tasks.measure import check_metrics, described, named
+
+# which weights a run is judged by
+KEPT = {"last": "at the last step", "best": "at the point of its curve that is best on validation"}
 
 
 def compare(study: Study, fan_out: FanOut) -> None:
     """models/runs -> results/compare.json: the verdict."""
     table, settings, train = RunTable.load(study.runs), study.params.compare, study.params.train
-    data_sha256 = tasks.load(study.data).sha256
+    data = tasks.load(study.data)
+    task = data.task
+    check_metrics(study.folder / "params.yaml", settings.metrics, task)
     paired = {arm: table.pairs(arm=arm, unequal=train.unequal(arm)) for arm in train.arms if arm != "baseline"}
     candidate, baseline = paired["candidate"]
     look = None
@@ -32,7 +40,7 @@ def compare(study: Study, fan_out: FanOut) -> None:
         )
         candidate, baseline = paired["candidate"] = candidate[: look.n], baseline[: look.n]
     differences: dict[str, dict[str, np.ndarray]] = {
-        arm: {metric: _gain(mine, other, metric).to_numpy() for metric in settings.metrics}
+        arm: {key: _gain(mine, other, key, task).to_numpy() for key in settings.metrics}
         for arm, (mine, other) in paired.items()
     }
     family = comparison.family(differences, smallest_effect=settings.smallest_effect, alpha=settings.alpha)
@@ -40,6 +48,7 @@ def compare(study: Study, fan_out: FanOut) -> None:
         arm: comparison.compare(
             mine["test_loss"],
             other["test_loss"],
+            metric=task.metric,
             smallest_effect=settings.smallest_effect,
             alpha=settings.alpha,
             family=None if look else _place_in(family, arm),
@@ -53,7 +62,9 @@ def compare(study: Study, fan_out: FanOut) -> None:
         {
             "schema": "infinito/compare/2",
             "study": study.params.study,
-            "metric": "test loss, nats per token, at the last step",
+            "metric": f"test {task.metric.name}, {task.metric.unit}, {_kept(train)}",
+            "measure": described(task.metric),
+            "titles": {key: score.title or score.name for key, score in task.scores.items()},
             "networks": {arm: settings.network for arm, settings in train.arms.items()},
             **verdicts["candidate"],
             "plan": plan_status(study, candidate, {stack: table.record(stack) for stack in sorted(stacks)}),
@@ -62,20 +73,29 @@ def compare(study: Study, fan_out: FanOut) -> None:
             "alpha": settings.alpha,
             "diverged": {"candidate": int(candidate["diverged"].sum()), "baseline": int(baseline["diverged"].sum())},
             "mcnemar_p": mcnemar(candidate["diverged"], baseline["diverged"]),
-            "scores": scores({"candidate": candidate, "baseline": baseline}, _splits(study), settings.alpha),
+            "scores": scores({"candidate": candidate, "baseline": baseline}, task, _splits(study), settings.alpha),
             "evaluation_noise": evaluation_noise(
-                table, candidate, baseline, _gain(candidate, baseline, "test_loss").to_numpy()
+                table, candidate, baseline, _gain(candidate, baseline, "test_loss", task).to_numpy()
             ),
-            **_original_protocol(study, table, candidate, baseline),
-            "data_sha256": data_sha256,
+            "fairness": fairness(train),
+            **_original_protocol(study, table, candidate, baseline, task.metric),
+            "data_sha256": data.sha256,
         },
     )
 
 
-def _gain(mine: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.Series:
-    """How much better the first is, run by run: a loss is better when smaller, the other metrics when larger."""
-    difference = other[metric] - mine[metric]
-    return difference if metric.endswith("loss") else -difference
+def _kept(train: params.Train) -> str:
+    """Where on their curves the runs are judged; if the arms differ in it, arm by arm."""
+    kept = {arm: KEPT[train.of(arm).keep] for arm in train.arms}
+    if len(set(kept.values())) == 1:
+        return kept["candidate"]
+    return ", ".join(f"{where} ({arm})" for arm, where in kept.items())
+
+
+def _gain(mine: pd.DataFrame, other: pd.DataFrame, key: str, task: Task) -> pd.Series:
+    """How much better the first is, run by run; key: the loss, which is better when lower, or a score of the task."""
+    difference = other[key] - mine[key]
+    return difference if key == "test_loss" or named(task, key).better == "lower" else -difference
 
 
 def _place_in(family: list[dict[str, Any]], arm: str) -> comparison.Family:
@@ -89,20 +109,28 @@ def _splits(study: Study) -> dict[str, Any]:
 
 
 def _original_protocol(
-    study: Study, table: RunTable, candidate: pd.DataFrame, baseline: pd.DataFrame
+    study: Study, table: RunTable, candidate: pd.DataFrame, baseline: pd.DataFrame, metric: Metric
 ) -> dict[str, Any]:
-    """What the original report would have claimed, and what its ten seeds show: on the pilot if there is one."""
+    """What the original report would have claimed, and what its ten seeds show: on the pilot if there is one.
+
+    It claims percentages; where the loss of a batch has none, nothing is claimed.
+    """
     settings = study.params.compare
-    repeated = comparison.report_protocols(candidate["last_batch_loss"], baseline["last_batch_loss"])
-    result: dict[str, Any] = {"report_protocol_repeated": repeated}
+    result: dict[str, Any] = {"report_protocol_repeated": []}
+    if comparison.has_percentages(baseline["last_batch_loss"]):
+        repeated = comparison.report_protocols(candidate["last_batch_loss"], baseline["last_batch_loss"])
+        result["report_protocol_repeated"] = repeated
     if study.params.train.pilot:
         candidate, baseline = table.pairs("pilot", unequal=study.params.train.unequal("candidate"))
         result["pilot"] = comparison.compare(
             candidate["test_loss"],
             baseline["test_loss"],
+            metric=metric,
             smallest_effect=settings.smallest_effect,
             alpha=settings.alpha,
         )
+    if not comparison.has_percentages(baseline["last_batch_loss"]):
+        return result | {"report_protocol": None}
     claimed = comparison.report_protocol(candidate["last_batch_loss"], baseline["last_batch_loss"])
     claimed["best_seed"] = int(candidate["init_seed"].iloc[int(claimed["best_seed"])])
     return result | {"report_protocol": claimed}

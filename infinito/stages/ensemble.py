@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from infinito import networks, params, runs, seeds, tasks, training
 from infinito.params import Study
@@ -18,78 +19,103 @@ from infinito.storage import replacing, write_json
 def ensemble(study: Study, fan_out: FanOut) -> None:
     """models/runs -> models/ensemble, results/ensemble.json: ensembles of independently trained members, per arm.
 
-    The candidate's are also compared with single models of the same training compute and of the same inference compute.
+    The candidate's are also compared with single models of the same training compute and, where they can be made wider,
+    of the same inference compute.
     """
-    table, data, settings = RunTable.load(study.runs), tasks.load(study.data), study.params
-    result: dict[str, Any] = {"schema": "infinito/ensemble/2", "study": settings.study}
-    probabilities: dict[str, np.ndarray] = {}
-    for arm, members in zip(ARMS, table.pairs(), strict=True):
-        members = members[~members["diverged"]]
-        sizes = [size for size in settings.ensemble.sizes if size <= len(members)]
+    settings, file = study.params.ensemble, study.folder / "params.yaml"
+    if settings is None:
+        raise ValueError(f"{file}: ensemble: missing section, which the stage ensemble needs")
+    table, data = RunTable.load(study.runs), tasks.load(study.data)
+    averaged = data.task.averaged
+    if averaged is None:
+        raise ValueError(
+            f"{file}: ensemble: found a task that averages nothing (its `averaged` is None); allowed: a task whose "
+            "members' probabilities or outputs can be averaged, or a study without the stage ensemble"
+        )
+    pairs = table.pairs(unequal=study.params.train.unequal("candidate"))
+    result: dict[str, Any] = {"schema": "infinito/ensemble/2", "study": study.params.study, "averaged": averaged}
+    said: dict[str, np.ndarray] = {}
+    for arm, trained in zip(ARMS, pairs, strict=True):
+        members = trained[~trained["diverged"]]
+        sizes = [size for size in settings.sizes if size <= len(members)]
         if not sizes:
             raise ValueError(
-                f"{study.runs / 'runs.parquet'}: only {len(members)} of {settings.train.pairs} runs of the {arm} "
+                f"{study.runs / 'runs.parquet'}: only {len(members)} of {study.params.train.pairs} runs of the {arm} "
                 "did not diverge; allowed: at least as many as the smallest of ensemble.sizes"
             )
-        make = network_maker(settings.train.arms[arm], settings.train.of(arm).trunk, data)
-        says, scored = training.predict(make, data.task, table.weights(members), data.test)
-        probabilities[arm] = says.flatten(1)[:, scored.flatten()].numpy()
+        said[arm] = _says(study, table, data, arm, members)
         result[arm] = ensembles.ensemble_curve(
-            probabilities[arm], members["val_loss"].to_numpy(), sizes, alpha=settings.compare.alpha
-        ) | {"members": len(members), "diverged_left_out": int(len(table.pairs()[0]) - len(members))}
+            said[arm],
+            members["val_loss"].to_numpy(),
+            sizes,
+            averaged=averaged,
+            alpha=study.params.compare.alpha,
+        ) | {"members": len(members), "diverged_left_out": int(len(trained) - len(members))}
     with replacing(study.ensemble) as temporary:
         temporary.mkdir()
-        if settings.ensemble.compute is not None:
-            result["equal_compute"] = _equal_compute(study, data, fan_out, probabilities["candidate"], temporary)
+        if settings.compute is not None:
+            groups = ensembles.group_losses(said["candidate"], settings.compute.size, averaged=averaged)
+            result["equal_compute"] = _equal_compute(study, data, fan_out, settings.compute, groups, temporary)
     write_json(study.results / "ensemble.json", result)
 
 
+def _says(study: Study, table: RunTable, data: tasks.Data, arm: str, members: pd.DataFrame) -> np.ndarray:
+    """What the members of an arm say of every scored part of the test set, [members, parts]."""
+    train = study.params.train
+    make = network_maker(train.arms[arm], train.of(arm).trunk, data)
+    # what was trained one after the other need not bear anything else
+    together = table.record(str(members["stack_id"].iloc[0]))["train"].get("engine") != "loop"
+    says, scored = training.predict(make, data.task, table.weights(members), data.test, together=together)
+    return says.flatten(1)[:, scored.flatten()].numpy()
+
+
 def _equal_compute(
-    study: Study, data: tasks.Data, fan_out: FanOut, target_log_prob: np.ndarray, folder: Path
+    study: Study, data: tasks.Data, fan_out: FanOut, compute: params.Compute, groups: np.ndarray, folder: Path
 ) -> dict[str, Any]:
     """Ensembles of the candidate against single models that cost as much to train, or as much to run.
 
     The first are trained as many times longer as the ensemble has members, the schedule stretched with it; the second
-    are wider. Both get fresh seeds, and the same learning rate: it was not tuned anew.
+    are wider, if the networks' settings have a width. Both get fresh seeds, and the same learning rate: it was not
+    tuned anew.
+
+    Args:
+        groups: losses of the ensembles [G].
+        folder: where the single models are to be kept.
     """
-    train, compute = study.params.train.of("candidate"), study.params.ensemble.compute
-    assert compute is not None
-    width = _wider(train, data, compute.size)
+    train = study.params.train.of("candidate")
+    designs: dict[str, tuple[params.Train, Literal["training", "inference"], dict[str, Any]]] = {}
     longer = {"steps": train.steps * compute.size, "warmup": train.warmup * compute.size}
-    designs = {
-        "longer": train.model_copy(update=longer),
-        "wider": train.model_copy(update={"trunk": train.trunk | {"width": width}}),
-    }
+    costs = {"training_compute": 1.0, "inference_compute": 1 / compute.size}
+    designs["longer"] = (train.model_copy(update=longer), "training", {"steps": longer["steps"]} | costs)
+    if isinstance(train.trunk.get("width"), int):
+        width = _wider(train, data, compute.size)
+        cost = _flops(train, data, width) / (compute.size * _flops(train, data, train.trunk["width"]))
+        costs = dict.fromkeys(("training_compute", "inference_compute"), cost)
+        how = train.model_copy(update={"trunk": train.trunk | {"width": width}})
+        designs["wider"] = (how, "inference", {"width": width} | costs)
     fresh = iter(seeds.pool(train.seed, "ensemble", 2 * compute.runs))
     jobs = []
-    for design, how in designs.items():
+    for design, (how, _, _) in designs.items():
         wanted = [Run("candidate", design, seed, seed) for seed in itertools.islice(fresh, compute.runs)]
         jobs += stacks.plan(study, data, wanted, train=how)
     runs.collect(fan_out(jobs), folder)
     single = RunTable.load(folder)
-    groups = ensembles.group_losses(target_log_prob, compute.size)
-    cost = {"base": _flops(train, data, train.trunk["width"]), "wider": _flops(train, data, width)}
-    facts = {
-        "longer": {"steps": longer["steps"], "training_compute": 1.0, "inference_compute": 1 / compute.size},
-        "wider": {"width": width}
-        | dict.fromkeys(("training_compute", "inference_compute"), cost["wider"] / (compute.size * cost["base"])),
-    }
-    found: dict[str, Any] = {}
-    equal: Literal["training", "inference"]
-    for design, equal in (("longer", "training"), ("wider", "inference")):
+    found: dict[str, Any] = {"size": compute.size}
+    for design, (_, equal, facts) in designs.items():
         members = single.design(design, "candidate")
         found[design] = (
-            facts[design]
+            facts
             | {"diverged": int(members["diverged"].sum())}
             | ensembles.equal_compute(
                 groups,
                 members["test_loss"].to_numpy(),
+                metric=data.task.metric,
                 size=compute.size,
                 compute=equal,
                 alpha=study.params.compare.alpha,
             )
         )
-    return {"size": compute.size} | found
+    return found
 
 
 def _flops(train: params.Train, data: tasks.Data, width: int) -> int:
@@ -102,6 +128,6 @@ def _flops(train: params.Train, data: tasks.Data, width: int) -> int:
 
 def _wider(train: params.Train, data: tasks.Data, size: int) -> int:
     """The smallest width at which the candidate costs at least `size` times as much to run."""
-    widths = range(train.trunk["width"], train.trunk["width"] * size + 1, train.trunk["heads"])
+    widths = range(train.trunk["width"], train.trunk["width"] * size + 1, train.trunk.get("heads", 1))
     wanted = size * _flops(train, data, train.trunk["width"])
     return widths[bisect.bisect_left(widths, wanted, hi=len(widths) - 1, key=lambda width: _flops(train, data, width))]

@@ -1,5 +1,7 @@
 """models/runs -> models/golden, results/golden.json: is there a golden seed?"""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -16,10 +18,11 @@ def _best_seeds(study: Study, table: RunTable) -> dict[str, int]:
     """Init seeds by how they were found: by the rule of this program, and in two ways of the original report."""
     grid = {arm: table.design("grid", arm) for arm in ARMS}
     mean = grid["candidate"].groupby("init_seed")["val_loss"].mean()
-    candidate, baseline = table.pairs("pilot" if study.params.train.pilot else "pairs")
+    train = study.params.train
+    candidate, baseline = table.pairs("pilot" if train.pilot else "pairs", unequal=train.unequal("candidate"))
 
     def best_by_percentage(mine: pd.DataFrame, other: pd.DataFrame) -> int:
-        gain = (other["last_batch_loss"] - mine["last_batch_loss"]) / other["last_batch_loss"]
+        gain = (other["last_batch_loss"] - mine["last_batch_loss"]) / other["last_batch_loss"].abs()
         return int(mine["init_seed"].iloc[int(gain.argmax())])
 
     return {
@@ -29,11 +32,11 @@ def _best_seeds(study: Study, table: RunTable) -> dict[str, int]:
     }
 
 
-def _forwarded(study: Study, table: RunTable) -> dict[str, int]:
+def _forwarded(study: Study, table: RunTable, forward: Sequence[str]) -> dict[str, int]:
     """What is put to the golden rule: init seeds by name; two ways that found the same seed share a name."""
     found = _best_seeds(study, table) | {"checkpoint": OF_A_FILE}
     ways: dict[int, list[str]] = {}
-    for way in dict.fromkeys(study.params.golden.forward):
+    for way in dict.fromkeys(forward):
         ways.setdefault(found[way], []).append(way.replace("_", " "))
     return {" and ".join(names): init_seed for init_seed, names in ways.items()}
 
@@ -43,11 +46,14 @@ def golden(study: Study, fan_out: FanOut) -> None:
 
     The protocol is written down, with its hash, before the first confirmation run.
     """
-    table, settings, root = RunTable.load(study.runs), study.params.golden, study.params.train.seed
-    data, cells = tasks.load(study.data), table.design("grid", "candidate")
+    settings, root = study.params.golden, study.params.train.seed
+    if settings is None:
+        raise ValueError(f"{study.folder / 'params.yaml'}: golden: missing section, which the stage golden needs")
+    table, data = RunTable.load(study.runs), tasks.load(study.data)
+    metric, cells = data.task.metric, table.design("grid", "candidate")
     init_seeds, grid_data_seeds = (sorted({int(x) for x in cells[key]}) for key in ("init_seed", "data_seed"))
     selection = gold.select(table.grid("candidate", "val_loss"))
-    forwarded = _forwarded(study, table)
+    forwarded = _forwarded(study, table, settings.forward)
     file = None if settings.checkpoint is None else study.folder / settings.checkpoint
     if file is not None and not file.is_file():
         raise ValueError(f"{study.folder / 'params.yaml'}: golden.checkpoint: found {file}, which is no file")
@@ -58,13 +64,13 @@ def golden(study: Study, fan_out: FanOut) -> None:
         "schema": "infinito/golden-protocol/2",
         "study": study.params.study,
         "data_sha256": data.sha256,
-        "selected_on": "mean validation loss over the data seeds of the grid",
+        "selected_on": f"mean validation {metric.name} over the data seeds of the grid",
         "selected_from": init_seeds,
         "forwarded": {name: None if seed == OF_A_FILE else seed for name, seed in forwarded.items()},
         "checkpoint_sha256": None if file is None else file_sha256(file),
         "data_seeds": data_seeds,
         "control_init_seeds": control_inits,
-        "test": "one-sided paired t on mean(controls) - golden, test loss; Holm over the forwarded",
+        "test": f"one-sided paired t on mean(controls) - golden, test {metric.name}; Holm over the forwarded",
         **settings.model_dump(include={"alpha", "margin", "useful"}),
     }
     registered = gold.protocol_hash(protocol)
@@ -101,6 +107,7 @@ def golden(study: Study, fan_out: FanOut) -> None:
         decisions = gold.confirm(
             candidates,
             control_loss,
+            metric=metric,
             data_seeds=data_seeds,
             control_inits=control_inits,
             selection_inits=[int(x) for x in earlier["init_seed"].unique()],
@@ -118,17 +125,18 @@ def golden(study: Study, fan_out: FanOut) -> None:
         if kept.empty:
             raise ValueError(f"init seed {first}: every confirmation run diverged, so there is no model to keep")
         i, j = selection["best_cell"]["index"]
-        nats, tokens = confirmation.items([str(kept["run_id"].iloc[0])])
+        losses, weights = confirmation.items([str(kept["run_id"].iloc[0])])
         result = {
             "schema": "infinito/golden/2",
             "study": study.params.study,
             **decisions[0],
             "decisions": decisions,
             "claims": gold.claims(
-                nats[0],
-                tokens,
+                losses[0],
+                weights,
                 decisions,
                 selection["best_cell"],
+                metric=metric,
                 cell_seeds=(init_seeds[i], grid_data_seeds[j]),
                 deterministic=_deterministic(cells),
                 unit="examples",

@@ -10,5 +10,9 @@ from infinito.storage import read_json, write_json
 def report(study: Study, fan_out: FanOut) -> None:
     """results/*.json and models/ -> results/report.html, report.md, charts as PNG, metrics.json."""
     reporting.write(study)
-    names = ("compare", "attribute", "golden", "ensemble")
-    write_json(study.results / "metrics.json", metrics(*(read_json(study.results / f"{name}.json") for name in names)))
+    found = {
+        name: read_json(study.results / f"{name}.json")
+        for name in study.params.stages
+        if name in ("compare", "attribute", "golden", "ensemble")
+    }
+    write_json(study.results / "metrics.json", metrics(**found))

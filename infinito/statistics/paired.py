@@ -2,7 +2,7 @@
 
 The unit is the *pair*: one run of each arm that share a fresh init seed and a fresh data seed. Everywhere here
 
-    d = loss of the baseline - loss of the candidate, in nats per token,
+    d = loss of the baseline - loss of the candidate, in the unit of the metric,
 
 so a positive difference says that the candidate is better. Pairs are the last axis; axes before it, where a docstring
 allows them, are independent experiments. The pairs are independent of one another, so the paired t-test is exact for

@@ -1,7 +1,7 @@
 """Power and sample size: how many pairs, or seeds of a grid, find a difference with what probability?
 
 For one paired t-test, for two one-sided tests of equivalence, for designs that may stop early, and for a grid of init
-seeds x data seeds. Effects and standard deviations are those of the paired difference, in nats per token. Simulated
+seeds x data seeds. Effects and standard deviations are those of the paired difference, in any unit. Simulated
 figures have a standard error of at most .005 in power, and are always the same.
 """
 

@@ -8,6 +8,7 @@ import pytest
 
 from infinito.lineage.figure import explain
 from infinito.lineage.markdown import as_markdown
+from infinito.lineage.pipeline import Pipeline
 from infinito.lineage.stages import lineage
 from tests.recorded import CODE, dvc, git
 
@@ -90,3 +91,13 @@ def test_a_folder_that_is_no_study_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="results: no results yet; run dvc repro"):
         explain(tmp_path, "compare")
     assert lineage(tmp_path)["git"]["revision"] is None
+
+
+def test_numbers_are_read_as_dvc_writes_them(tmp_path: Path) -> None:
+    """YAML of DVC has 1e-08, which is a text for PyYAML."""
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: a}}")
+    lock = "stages: {train: {params: {params.yaml: {a: 1e-08, b: 1E5, c: 3, d: 1.5e-3, e: e5, f: '1e-08', g: 0.1}}}}"
+    (tmp_path / "dvc.lock").write_text(lock)
+    read = Pipeline.load(tmp_path).recorded["train"]["params"]["params.yaml"]
+    assert read == {"a": 1e-8, "b": 1e5, "c": 3, "d": 0.0015, "e": "e5", "f": "1e-08", "g": 0.1}
+    assert isinstance(read["c"], int)

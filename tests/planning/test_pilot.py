@@ -27,7 +27,7 @@ def test_a_pilot_of_its_own_leaves_the_pairs_fresh(write_study: Callable[..., Pa
     known = piloting.pilot(study, RunTable.load(tmp_path / "pilot"), data.sha256)
     assert known.design == "pilot" and known.init_seeds == seeds.pool(0, "pilot", 8) and known.variances is None
     assert plan.fresh_root(study) == 0
-    content = plan.make(study, known, data_sha256=data.sha256, seed=0, created="2026-01-31", workers=1)
+    content = plan.make(study, known, data_sha256=data.sha256, unit="nats", seed=0, created="2026-01-31", workers=1)
     grids = [row for row in content["cost"]["designs"] if row["design"].startswith("grid")]
     assert len(grids) == len(plan.TRUTHS)  # without a grid of its own: three stated truths
     # one stack of confirmatory pairs in the scratch is enough: those seeds are no longer fresh

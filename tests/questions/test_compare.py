@@ -1,7 +1,9 @@
 """The verdict on paired losses: its numbers and words, laws that every input obeys, and bad input."""
 
+import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinito.questions.compare import compare, verdict
-from tests.comparisons import BASELINE, CANDIDATE, LOSSES, assert_same, minus, negated, with_mean_and_sd
+from tests.comparisons import BASELINE, CANDIDATE, LOSSES, NATS, SHARE, assert_same, minus, negated, with_mean_and_sd
 
 # --- the verdict ---
 
@@ -50,7 +52,7 @@ def test_verdict(mean, p, p_equivalence, n, expected):
     ],
 )
 def test_compare_says_it_in_words(candidate, baseline, smallest_effect, expected, words):
-    result = compare(candidate, baseline, smallest_effect=smallest_effect)
+    result = compare(candidate, baseline, smallest_effect=smallest_effect, metric=NATS)
     assert result["verdict"] == expected
     for word in words:
         assert word in result["sentence"]
@@ -58,7 +60,7 @@ def test_compare_says_it_in_words(candidate, baseline, smallest_effect, expected
 
 
 def test_an_inconclusive_sentence_plans_the_next_experiment():
-    result = compare(np.zeros(10), with_mean_and_sd(0.0344, 0.1955, 10), smallest_effect=0.01)
+    result = compare(np.zeros(10), with_mean_and_sd(0.0344, 0.1955, 10), smallest_effect=0.01, metric=NATS)
     assert result["verdict"] == "INCONCLUSIVE"
     assert result["pairs_for_80_percent_power"] == 256
     assert "about 256 pairs are needed" in result["sentence"]
@@ -67,26 +69,26 @@ def test_an_inconclusive_sentence_plans_the_next_experiment():
 
 def test_skewed_differences_are_flagged_and_get_the_bootstrap_t():
     baseline = np.exp(2 * np.random.default_rng(1).standard_normal(20))
-    result = compare(np.zeros(20), baseline, smallest_effect=0.01)
+    result = compare(np.zeros(20), baseline, smallest_effect=0.01, metric=NATS)
     assert "skewed" in result["sentence"]
     interval, t = result["secondary"]["bootstrap_t"], result["difference"]
     assert interval["ci_high"] > t["ci_high"] and interval["ci_low"] > t["ci_low"]
-    assert compare(CANDIDATE, BASELINE, smallest_effect=0.01)["secondary"]["bootstrap_t"] is None
+    assert compare(CANDIDATE, BASELINE, smallest_effect=0.01, metric=NATS)["secondary"]["bootstrap_t"] is None
 
 
 def test_the_relative_difference_needs_positive_losses():
-    result = compare(CANDIDATE, BASELINE, smallest_effect=0.01)
+    result = compare(CANDIDATE, BASELINE, smallest_effect=0.01, metric=NATS)
     assert result["relative_difference"]["value"] == pytest.approx(np.log(np.divide(BASELINE, CANDIDATE)).mean())
-    shifted = compare(np.subtract(CANDIDATE, 2.4), np.subtract(BASELINE, 2.4), smallest_effect=0.01)
+    shifted = compare(np.subtract(CANDIDATE, 2.4), np.subtract(BASELINE, 2.4), smallest_effect=0.01, metric=NATS)
     assert shifted["relative_difference"] is None and shifted["secondary"]["log_ratio_p"] is None
     assert shifted["p_value"] == pytest.approx(result["p_value"])
 
 
 def test_all_differences_equal():
-    nothing = compare(BASELINE, BASELINE, smallest_effect=0.01)
+    nothing = compare(BASELINE, BASELINE, smallest_effect=0.01, metric=NATS)
     assert nothing["wins"] == 0 and nothing["p_value"] == 1 and nothing["pairs_for_80_percent_power"] is None
     assert nothing["effect_size"] == {"value": None, "ci_low": None, "ci_high": None, "n": 10}
-    same = compare(np.ones(10), np.full(10, 1.5), smallest_effect=0.01)
+    same = compare(np.ones(10), np.full(10, 1.5), smallest_effect=0.01, metric=NATS)
     assert same["verdict"] == "BETTER" and same["p_value"] == 0
     assert same["difference"] == {"value": 0.5, "ci_low": 0.5, "ci_high": 0.5, "n": 10}
 
@@ -110,7 +112,9 @@ def test_all_differences_equal():
     ],
 )
 def test_refusals_say_how_many_pairs_are_missing(n, alpha, words):
-    refusals = compare(np.arange(1, n + 1), np.arange(n) + 2.5, smallest_effect=0.01, alpha=alpha)["refusals"]
+    refusals = compare(np.arange(1, n + 1), np.arange(n) + 2.5, smallest_effect=0.01, alpha=alpha, metric=NATS)[
+        "refusals"
+    ]
     assert len(refusals) == len(words)
     for refusal, part in zip(refusals, words, strict=True):
         assert part in refusal
@@ -119,7 +123,7 @@ def test_refusals_say_how_many_pairs_are_missing(n, alpha, words):
 @pytest.mark.parametrize("alpha", [0.1, 0.0625, 0.05, 0.01, 0.001])
 def test_what_is_refused_is_what_these_tests_cannot_do(alpha):
     for n in range(2, 14):
-        best = compare(np.arange(1, n + 1), np.arange(n) * 2.0 + 2.5, smallest_effect=0.01, alpha=alpha)
+        best = compare(np.arange(1, n + 1), np.arange(n) * 2.0 + 2.5, smallest_effect=0.01, alpha=alpha, metric=NATS)
         second, refused = best["secondary"], any("sign-flip" in text for text in best["refusals"])
         reached = {second[name] < alpha for name in ("sign_flip_p", "wilcoxon_p", "sign_test_p")}
         assert reached == {not refused}
@@ -129,7 +133,7 @@ def test_what_is_refused_is_what_these_tests_cannot_do(alpha):
 def test_meaningfully_better_asks_for_three_wins_in_four_and_for_evidence():
     def meaningful(wins: int, n: int) -> bool:
         gain = np.where(np.arange(n) < wins, 1.0, -1.0)
-        secondary = compare(np.full(n, 5.0), 5.0 + gain, smallest_effect=0.01)["secondary"]
+        secondary = compare(np.full(n, 5.0), 5.0 + gain, smallest_effect=0.01, metric=NATS)["secondary"]
         assert secondary["role"] == "secondary, never decide"
         return secondary["meaningfully_better"]
 
@@ -145,8 +149,8 @@ def test_meaningfully_better_asks_for_three_wins_in_four_and_for_evidence():
 @given(LOSSES)
 def test_swapping_the_arms_flips_the_sign_and_nothing_else(losses):
     candidate, baseline = losses
-    result = compare(candidate, baseline, smallest_effect=0.25)
-    swapped = compare(baseline, candidate, smallest_effect=0.25)
+    result = compare(candidate, baseline, smallest_effect=0.25, metric=NATS)
+    swapped = compare(baseline, candidate, smallest_effect=0.25, metric=NATS)
     chance, equal, secondary = result["probability_of_improvement"], result["equivalence"], result["secondary"]
     expected = result | {
         "verdict": {"BETTER": "WORSE", "WORSE": "BETTER"}.get(result["verdict"], result["verdict"]),
@@ -180,7 +184,7 @@ def test_swapping_the_arms_flips_the_sign_and_nothing_else(losses):
 def test_a_constant_added_to_all_losses_changes_no_test(losses, constant):
     relative = {"relative_difference", "candidate", "baseline"}
     before, after = (
-        compare(np.array(losses[0]) + shift, np.array(losses[1]) + shift, smallest_effect=0.25)
+        compare(np.array(losses[0]) + shift, np.array(losses[1]) + shift, smallest_effect=0.25, metric=NATS)
         for shift in (0, constant)
     )
     for result in (before, after):
@@ -195,8 +199,8 @@ def test_a_constant_added_to_all_losses_changes_no_test(losses, constant):
 def test_the_order_of_the_pairs_is_irrelevant(losses, random):
     order = list(range(len(losses[0])))
     random.shuffle(order)
-    shuffled = compare(np.array(losses[0])[order], np.array(losses[1])[order], smallest_effect=0.25)
-    result = compare(*losses, smallest_effect=0.25)
+    shuffled = compare(np.array(losses[0])[order], np.array(losses[1])[order], smallest_effect=0.25, metric=NATS)
+    result = compare(*losses, smallest_effect=0.25, metric=NATS)
     for one in (shuffled, result):
         one["secondary"].pop("bootstrap_t")  # equal |d| of opposite sign may trade places: Monte Carlo error only
     assert_same(shuffled, result)
@@ -205,8 +209,8 @@ def test_the_order_of_the_pairs_is_irrelevant(losses, random):
 @settings(max_examples=30, deadline=None)
 @given(LOSSES)
 def test_the_result_is_plain_json_and_the_same_every_time(losses):
-    result = compare(*losses, smallest_effect=0.25)
-    assert compare(*losses, smallest_effect=0.25) == result
+    result = compare(*losses, smallest_effect=0.25, metric=NATS)
+    assert compare(*losses, smallest_effect=0.25, metric=NATS) == result
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -228,5 +232,29 @@ def test_the_result_is_plain_json_and_the_same_every_time(losses):
 )
 def test_bad_input_is_one_clear_line(candidate, baseline, smallest_effect, message):
     with pytest.raises(ValueError, match=message) as error:
-        compare(candidate, baseline, smallest_effect=smallest_effect)
+        compare(candidate, baseline, smallest_effect=smallest_effect, metric=NATS)
     assert "\n" not in str(error.value)
+
+
+# --- the words of the metric ---
+
+
+@settings(max_examples=50, deadline=None)
+@given(LOSSES)
+def test_a_metric_that_is_better_when_higher_changes_words_and_levels_only(losses):
+    free = dataclasses.replace(SHARE, bounds=None)
+    nats, share = (compare(*losses, smallest_effect=0.25, metric=metric) for metric in (NATS, free))
+    for arm in ("candidate", "baseline"):
+        assert_same(share.pop(arm), negated(nats.pop(arm)))
+    said = nats.pop("sentence").replace("test loss", "test accuracy").replace("nats per token", "share of images")
+    said = re.sub("lower|higher", lambda word: "higher" if word[0] == "lower" else "lower", said)
+    assert share.pop("sentence") == said
+    assert share == nats
+
+
+def test_levels_stay_inside_the_bounds_of_the_metric():
+    right = -np.array([1.0, 1.0, 0.9, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    result = compare(right, right + np.linspace(0.0, 0.1, 10), smallest_effect=0.01, metric=SHARE)
+    assert result["candidate"]["value"] == pytest.approx(0.99) and result["candidate"]["ci_high"] == 1.0
+    assert result["candidate"]["ci_low"] < 0.99 and result["relative_difference"] is None
+    assert result["verdict"] == "BETTER" and "share of images higher on average" in result["sentence"]

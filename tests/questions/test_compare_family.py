@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infinito.questions.compare import Family, compare, family
 from infinito.statistics.paired import adjust, mean_estimate, paired_t, tost
-from tests.comparisons import BASELINE, CANDIDATE, assert_same, negated
+from tests.comparisons import BASELINE, CANDIDATE, NATS, assert_same, negated
 
 FAMILY = np.random.default_rng(1).normal(0.4, 1, (3, 20))
 
@@ -21,39 +21,39 @@ def family_of(d, **settings):
 
 
 def test_without_a_family_the_test_stands_alone():
-    result = compare(CANDIDATE, BASELINE, smallest_effect=0.001)
+    result = compare(CANDIDATE, BASELINE, smallest_effect=0.001, metric=NATS)
     assert result["p_adjusted"] == result["p_value"] and result["hypotheses"] == 1
     assert result["equivalence"]["p_adjusted"] == result["equivalence"]["p_value"]
     assert not {"difference_simultaneous", "sequential"} & result.keys() and "Holm" not in result["sentence"]
     alone = Family(1, result["p_value"], result["equivalence"]["p_value"])
-    assert compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=alone) == result
+    assert compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=alone, metric=NATS) == result
 
 
 def test_in_a_family_the_adjusted_p_decides():
-    alone = compare(CANDIDATE, BASELINE, smallest_effect=0.001)
-    adjusted = compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=Family(6, 0.06, 1.0))
+    alone = compare(CANDIDATE, BASELINE, smallest_effect=0.001, metric=NATS)
+    adjusted = compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=Family(6, 0.06, 1.0), metric=NATS)
     assert (alone["verdict"], adjusted["verdict"]) == ("BETTER", "INCONCLUSIVE")
     assert (adjusted["p_value"], adjusted["p_adjusted"], adjusted["hypotheses"]) == (alone["p_value"], 0.06, 6)
     assert "p = 0.06, Holm-adjusted for 6 hypotheses" in adjusted["sentence"]
     assert adjusted["difference"] == alone["difference"]
     assert adjusted["difference_simultaneous"] == mean_estimate(np.subtract(BASELINE, CANDIDATE), 0.05 / 6)
-    equal = compare(CANDIDATE, BASELINE, smallest_effect=0.03, family=Family(2, 0.02, 0.04))
+    equal = compare(CANDIDATE, BASELINE, smallest_effect=0.03, family=Family(2, 0.02, 0.04), metric=NATS)
     assert equal["verdict"] == "EQUIVALENT" and equal["equivalence"]["p_adjusted"] == 0.04
     assert "Different but negligible" in equal["sentence"] and "p = 0.04 after Holm" in equal["sentence"]
     assert "p = 0.02, Holm-adjusted for 2 hypotheses" in equal["sentence"]
 
 
 def test_in_a_family_the_simultaneous_interval_decides_how_much_better():
-    alone = compare(CANDIDATE, BASELINE, smallest_effect=0.004)  # its 95 % interval starts at 0.0048
+    alone = compare(CANDIDATE, BASELINE, smallest_effect=0.004, metric=NATS)  # its 95 % interval starts at 0.0048
     assert "is better, by at least" in alone["sentence"]
-    member = compare(CANDIDATE, BASELINE, smallest_effect=0.004, family=Family(4, 0.02, 1.0))
+    member = compare(CANDIDATE, BASELINE, smallest_effect=0.004, family=Family(4, 0.02, 1.0), metric=NATS)
     assert member["difference_simultaneous"]["ci_low"] < 0.004
     assert "is better, though not surely by at least" in member["sentence"]
     # Holm may reject where the interval of Bonferroni still holds 0: then nothing is sure about the size
-    last = compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=Family(40, 0.04, 1.0))
+    last = compare(CANDIDATE, BASELINE, smallest_effect=0.001, family=Family(40, 0.04, 1.0), metric=NATS)
     assert last["difference_simultaneous"]["ci_low"] < -0.001 and last["verdict"] == "BETTER"
     assert "is better, though not surely by at least" in last["sentence"]
-    worse = compare(BASELINE, CANDIDATE, smallest_effect=0.001, family=Family(40, 0.04, 1.0))
+    worse = compare(BASELINE, CANDIDATE, smallest_effect=0.001, family=Family(40, 0.04, 1.0), metric=NATS)
     assert "is worse, though not surely by at least" in worse["sentence"]
 
 
@@ -78,7 +78,7 @@ def test_a_family_pays_for_every_hypothesis():
 def test_a_family_of_one_is_the_plain_test():
     d = np.subtract(BASELINE, CANDIDATE)
     (row,) = family({"candidate": {"test_loss": d}}, smallest_effect=0.01)
-    result = compare(CANDIDATE, BASELINE, smallest_effect=0.01)
+    result = compare(CANDIDATE, BASELINE, smallest_effect=0.01, metric=NATS)
     assert row["primary"] and row["p_value"] == row["p_holm"] == result["p_value"]
     assert row["p_equivalence"] == row["p_equivalence_holm"] == result["equivalence"]["p_value"]
     assert row["p_max_t"] == result["secondary"]["sign_flip_p"] and row["difference"] == result["difference"]

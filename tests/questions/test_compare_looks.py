@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from infinito.questions.compare import Family, compare
 from infinito.statistics.sequential import look, stopped
-from tests.comparisons import LOSSES, assert_same, negated, strings_and_numbers
+from tests.comparisons import LOSSES, NATS, assert_same, negated, strings_and_numbers
 
 
 def of_differences(d, **settings):
-    return compare(np.full(len(d), 8.0), 8.0 + d, **settings)
+    return compare(np.full(len(d), 8.0), 8.0 + d, **settings, metric=NATS)
 
 
 def test_a_planned_stop_decides_by_its_own_interval():
@@ -75,8 +75,8 @@ def numbers(x):
 def test_after_a_look_nothing_unadjusted_is_left(design, shift):
     d = np.random.default_rng(2).normal(shift, 1, 12)
     candidate, baseline = np.full(12, 8.0) + np.arange(12) / 8, 8.0 + np.arange(12) / 8 + d
-    plain = compare(candidate, baseline, smallest_effect=0.3)
-    result = compare(candidate, baseline, smallest_effect=0.3, look=look(d, design=design, pairs=24))
+    plain = compare(candidate, baseline, smallest_effect=0.3, metric=NATS)
+    result = compare(candidate, baseline, smallest_effect=0.3, look=look(d, design=design, pairs=24), metric=NATS)
     kept = {"probability_equivalent", "probability_better", "meaningfully_better", "role"}
     assert {key for key, value in result["secondary"].items() if value is not None} == kept
     assert result["effect_size"] == plain["effect_size"] | {"ci_low": None, "ci_high": None}
@@ -106,7 +106,9 @@ def test_swapping_the_arms_at_a_look_flips_the_sign_and_nothing_else(losses, kin
         return
     design, pairs = {"planned": ((n, 2 * n), 2 * n), "last": ((n,), n), "anytime": ("anytime", n)}[kind]
     result, swapped = (
-        compare(*arms, smallest_effect=0.25, alpha=alpha, look=look(x, design=design, pairs=pairs, alpha=alpha))
+        compare(
+            *arms, smallest_effect=0.25, alpha=alpha, look=look(x, design=design, pairs=pairs, alpha=alpha), metric=NATS
+        )
         for arms, x in ((losses, d), (losses[::-1], -d))
     )
     assert {result["verdict"], swapped["verdict"]} in (

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from infinito.questions.compare import report_protocol, report_protocols
+from infinito.questions.compare import has_percentages, report_protocol, report_protocols
 from tests.comparisons import with_mean_and_sd
 
 
@@ -30,6 +30,21 @@ def test_report_protocol_refuses_what_has_no_percentage():
         report_protocol([1.0, 1.0], [0.0, 1.0])
     with pytest.raises(ValueError, match="found 1 pairs"):
         report_protocol([1.0], [1.0])
+
+
+def test_percentages_of_a_metric_that_is_better_when_higher():
+    """Its losses are negative: 0.9 right instead of 0.6 is a gain of 50 %."""
+    result = report_protocol([-0.9, -0.3], [-0.6, -0.6])
+    assert result["best_percent"] == pytest.approx(50) and result["mean_percent"] == pytest.approx(0)
+    assert result["wins"] == 1
+    with pytest.raises(ValueError, match="found baseline loss -1"):
+        report_protocol([1.0, 1.0], [-1.0, 1.0])
+    assert [has_percentages(x) for x in ([1.0, 2.0], [-1.0, -2.0], [1.0, -1.0], [0.0, 1.0])] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_one_report_after_another_claims_from_its_own_seeds():

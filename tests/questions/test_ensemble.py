@@ -1,5 +1,6 @@
 """Ensembles: known answers, Jensen's inequality, honest units, and bad input."""
 
+import functools
 import itertools
 import json
 import math
@@ -8,16 +9,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infinito.questions.ensemble import (
-    all_subsets_loss,
-    ensemble_curve,
-    ensemble_loss,
-    equal_compute,
-    error_correlation,
-    group_losses,
-    paired_document_bootstrap,
-)
+from infinito.questions import ensemble as asked
+from infinito.questions.ensemble import error_correlation, member_loss, paired_document_bootstrap
 from infinito.statistics.paired import mean_estimate
+from tests.comparisons import NATS, SHARE
+
+# where nothing else is said, members average probabilities
+ensemble_loss, group_losses, ensemble_curve, all_subsets_loss = (
+    functools.partial(function, averaged="probabilities")
+    for function in (asked.ensemble_loss, asked.group_losses, asked.ensemble_curve, asked.all_subsets_loss)
+)
+equal_compute = functools.partial(asked.equal_compute, metric=NATS)
 
 
 def members(count: int, tokens: int = 50, seed: int = 0) -> np.ndarray:
@@ -251,9 +253,60 @@ def test_the_bootstrap_over_documents_without_anything_to_resample():
         ([1.0, 2.0], [1.0], [1, 1], "found shapes"),
         ([], [], [], "found shapes"),
         ([1.0, math.nan], [1.0, 1.0], [1, 1], "not finite"),
-        ([1.0, 2.0], [1.0, 1.0], [1, 0], "without tokens"),
+        ([1.0, 2.0], [1.0, 1.0], [1, 0], "without weight"),
     ],
 )
 def test_the_bootstrap_over_documents_refuses_bad_input(a, b, tokens, message):
     with pytest.raises(ValueError, match=message):
         paired_document_bootstrap(a, b, tokens, rng=np.random.default_rng(0))
+
+
+def residuals(count: int, parts: int = 50, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, parts)).astype(np.float32)
+
+
+def test_averaged_outputs_by_hand():
+    says = [[1.0, -2.0, 0.5], [3.0, 2.0, 0.5]]  # output - target
+    assert asked.ensemble_loss(says, averaged="outputs") == pytest.approx([4.0, 0.0, 0.25])
+    assert member_loss(says, averaged="outputs").tolist() == [[1.0, 4.0, 0.25], [9.0, 4.0, 0.25]]
+    assert member_loss(says, averaged="probabilities").tolist() == [[-1.0, 2.0, -0.5], [-3.0, -2.0, -0.5]]
+    entry = asked.ensemble_curve(says, [0.0, 1.0], [1, 2], averaged="outputs")["curve"][1]
+    assert entry["loss"]["value"] == pytest.approx(4.25 / 3)
+    assert entry["gain_over_average_member"]["value"] == pytest.approx((5.25 + 13.25) / 2 / 3 - 4.25 / 3)
+    assert entry["gain_over_best_member"]["value"] == pytest.approx(5.25 / 3 - 4.25 / 3)  # validation picks the first
+
+
+def test_averaging_outputs_is_the_squared_error_of_the_mean_output():
+    rng = np.random.default_rng(4)
+    outputs, targets = rng.standard_normal((5, 40)), rng.standard_normal(40)
+    expected = (outputs.mean(0) - targets) ** 2
+    assert asked.ensemble_loss(outputs - targets, averaged="outputs") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("averaged", "says"), [("probabilities", members), ("outputs", residuals)])
+def test_jensens_inequality_holds_for_every_part(averaged, says):
+    for seed in range(20):
+        x = says(6, seed=seed).astype(float)
+        average = member_loss(x, averaged=averaged).mean(0)
+        assert (asked.ensemble_loss(x, averaged=averaged) <= average + 1e-12).all()
+        for entry in asked.ensemble_curve(x, np.zeros(6), [2, 3, 6], averaged=averaged)["curve"]:
+            assert entry["gain_over_average_member"]["value"] > 0
+
+
+def test_independent_errors_shrink_with_the_number_of_members_and_equal_ones_do_not():
+    x = residuals(8, parts=20_000)
+    one, four, eight = asked.ensemble_curve(x, np.zeros(8), [1, 4, 8], averaged="outputs")["curve"]
+    assert four["loss"]["value"] == pytest.approx(one["loss"]["value"] / 4, rel=0.05)
+    assert eight["loss"]["value"] == pytest.approx(one["loss"]["value"] / 8, rel=0.05)
+    assert error_correlation(x) == pytest.approx(0, abs=0.02)
+    same = asked.ensemble_curve(np.repeat(x[:1], 4, axis=0), np.zeros(4), [4], averaged="outputs")
+    assert same["error_correlation"] == pytest.approx(1)
+    assert same["curve"][0]["gain_over_average_member"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_sentence_of_equal_compute_is_in_the_unit_of_the_metric():
+    said = [
+        asked.equal_compute([-0.9, -0.8], [-0.7, -0.6], metric=m, size=2, compute="training") for m in (NATS, SHARE)
+    ]
+    assert said[0]["sentence"].replace("nats per token", "share of images") == said[1]["sentence"]
+    assert "nats per token" in said[0]["sentence"]

@@ -12,9 +12,11 @@ from infinito.questions import golden as g
 from infinito.statistics.anova import mean_squares
 from infinito.statistics.paired import adjust, expected_maximum
 from infinito.storage import canonical
+from tests.comparisons import NATS, SHARE
 
 SEEDS = {
     "golden_init": 7,
+    "metric": NATS,
     "data_seeds": list(range(100, 112)),
     "control_inits": np.arange(1000, 1036).reshape(12, 3).tolist(),
     "selection_inits": list(range(10)),
@@ -327,7 +329,7 @@ def test_the_interval_of_a_checkpoint_covers_the_loss_of_all_documents():
     ("nats", "tokens"), [([1.0, 2.0], [1]), ([], []), ([1.0], [0]), ([math.nan, 1.0], [1, 1]), ([[1.0]], [[1]])]
 )
 def test_a_checkpoint_needs_the_nats_of_every_document(nats, tokens):
-    with pytest.raises(ValueError, match="found nats and tokens of shapes"):
+    with pytest.raises(ValueError, match="found losses and weights of shapes"):
         g.checkpoint_loss(nats, tokens)
 
 
@@ -344,7 +346,7 @@ def test_the_three_claims_are_kept_apart(deterministic, says):
     decisions = g.confirm(candidates, control, **DESIGN)
     best_cell = g.select(np.random.default_rng(9).standard_normal((5, 5)))["best_cell"]
     result = g.claims(
-        [1.0, 5.0, 0.5], [1, 3, 1], decisions, best_cell, cell_seeds=(31, 42), deterministic=deterministic
+        [1.0, 5.0, 0.5], [1, 3, 1], decisions, best_cell, metric=NATS, cell_seeds=(31, 42), deterministic=deterministic
     )
     assert {name: claim["claim"] for name, claim in result.items()} == {
         "checkpoint": "G1",
@@ -363,7 +365,8 @@ def test_the_three_claims_are_kept_apart(deterministic, says):
 
 def test_one_test_document_gives_no_interval():
     best_cell = {"index": [0, 0], "gain": 0.1, "expected_best_by_luck": 0.2}
-    result = g.claims([3.0], [2], [], best_cell, cell_seeds=(1, 2), deterministic=True, unit="examples")
+    plain = {"cell_seeds": (1, 2), "deterministic": True, "unit": "examples"}
+    result = g.claims([3.0], [2], [], best_cell, metric=NATS, **plain)
     assert "test loss of 1.5 nats per token over 1 test examples." in result["checkpoint"]["sentence"]
 
 
@@ -375,3 +378,21 @@ def test_protocol_hash_is_canonical():
     assert g.protocol_hash({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     with pytest.raises(ValueError):
         g.protocol_hash({"margin": math.nan})
+
+
+def test_the_words_of_the_metric_are_those_of_the_task():
+    """A better candidate is lower or higher, as the metric has it; nothing but words changes."""
+    golden, control = losses(0.2, sd=0.05)
+    nats, share = (confirm(golden, control, **(SEEDS | {"metric": metric})) for metric in (NATS, SHARE))
+    assert "its loss is 0.2 nats per token lower than that of 36" in nats["sentence"]
+    assert "its accuracy is 0.2 share of images higher than that of 36" in share["sentence"]
+    assert nats | {"sentence": ""} == share | {"sentence": ""}
+    useless = confirm(golden, control, **(SEEDS | {"metric": SHARE, "margin_useful": 0.5}))
+    assert "below the useful 0.5 share of images" in useless["sentence"]
+    best_cell = {"index": [0, 0], "gain": 0.1, "expected_best_by_luck": 0.2}
+    plain = {"cell_seeds": (1, 2), "deterministic": True, "unit": "images"}
+    claims = g.claims([-1.0, -0.5, 0.0], [1, 1, 1], [], best_cell, metric=SHARE, **plain)
+    said, loss = claims["checkpoint"]["sentence"], claims["checkpoint"]["test_loss"]
+    assert "selected on validation accuracy, have a test accuracy of 0.5 share of images" in said
+    assert f"[{max(-loss['ci_high'], 0.0):.4g}, {min(-loss['ci_low'], 1.0):.4g}]" in said
+    assert "0.1 share of images better than the average cell" in claims["cell"]["sentence"]

@@ -17,6 +17,7 @@ from infinito.report.figures import draw_all
 from infinito.report.page import html, markdown, plain_markdown
 from infinito.runs.table import RunTable
 from infinito.statistics import sequential
+from tests.comparisons import NATS
 from tests.report.pages import CHARTS, Page, changed, losses, rendered, rendered_texts
 
 
@@ -164,7 +165,7 @@ def test_planned_or_not_stands_beside_the_verdict(evidence: Evidence, figures: d
 
 
 def test_refusals_stand_near_the_verdict(evidence: Evidence, figures: dict[str, Figure]) -> None:
-    few = changed(evidence, compare=comparison.compare(*losses(evidence, 4), smallest_effect=0.01))
+    few = changed(evidence, compare=comparison.compare(*losses(evidence, 4), smallest_effect=0.01, metric=NATS))
     few = dataclasses.replace(few, candidate=few.candidate[:4], baseline=few.baseline[:4])
     assert len(few.compare["refusals"]) == 2
     for text in rendered_texts(few, figures):
@@ -193,8 +194,8 @@ def test_a_sequential_design_tells_where_it_stopped_and_no_interval_without_it(
         baseline - candidate, design="anytime" if design == "anytime" else (8, 16, 24), pairs=24, alpha=0.05
     )
     assert look.stop == stops
-    plain = comparison.compare(candidate[: look.n], baseline[: look.n], smallest_effect=0.01)
-    found = comparison.compare(candidate[: look.n], baseline[: look.n], smallest_effect=0.01, look=look)
+    plain = comparison.compare(candidate[: look.n], baseline[: look.n], smallest_effect=0.01, metric=NATS)
+    found = comparison.compare(candidate[: look.n], baseline[: look.n], smallest_effect=0.01, look=look, metric=NATS)
     compare = {key: value for key, value in rich.compare.items() if key != "difference_simultaneous"}
     train = rich.params.train.model_copy(update={"looks": "anytime" if design == "anytime" else [8, 16, 24]})
     there = dataclasses.replace(
@@ -236,7 +237,7 @@ def test_a_look_that_excludes_nothing_has_no_interval(evidence: Evidence, figure
     candidate, baseline = losses(evidence, 5)
     look = sequential.look(baseline - candidate, design="anytime", pairs=24)
     look = look._replace(ci_low=None, ci_high=None, stop=False)
-    found = comparison.compare(candidate, baseline, smallest_effect=0.01, look=look)
+    found = comparison.compare(candidate, baseline, smallest_effect=0.01, look=look, metric=NATS)
     there = dataclasses.replace(
         changed(evidence, compare=found), candidate=evidence.candidate[:5], baseline=evidence.baseline[:5]
     )

@@ -150,7 +150,7 @@ def test_diverged_runs_are_counted_and_stop_nothing(finished_study: Path) -> Non
     of_stack = file.parent / "stacks" / stack / "items.parquet"
     items = read_table(of_stack).to_pandas()
     table.loc[table["run_id"] == lost, ["diverged", "test_loss", "val_loss"]] = [True, 2.5, 2.5]
-    items.loc[items["run_id"] == lost, "nats"] = np.nan
+    items.loc[items["run_id"] == lost, "loss"] = np.nan
     write_table(file, table)
     write_table(of_stack, items)
     study = load_study(finished_study)

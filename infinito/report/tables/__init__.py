@@ -2,6 +2,7 @@
 
 from infinito.report.tables.comparison import ablations, arms, claims, hypotheses, reports, secondary
 from infinito.report.tables.ensembles import ensemble, equal_compute
+from infinito.report.tables.fairness import fairness
 from infinito.report.tables.golden import decisions, ranking, selected, winner
 from infinito.report.tables.origin import LISTED_RUNS, provenance, runs, settings
 from infinito.report.tables.table import ARMS, Table
@@ -23,6 +24,7 @@ __all__ = [
     "decisions",
     "ensemble",
     "equal_compute",
+    "fairness",
     "hypotheses",
     "provenance",
     "ranking",

@@ -7,17 +7,19 @@ from infinito.report import words
 from infinito.report.evidence import Json
 from infinito.report.tables.table import ARMS, Table
 from infinito.report.words import estimate, interval, number, p_value, plain, signed_percent
+from infinito.tasks.measure import KEY, metric_of
 
+OF_RATIOS = ("Mean logarithm of the ratio", "p of the t-test on log ratios")
 NOTHING: Json = {"value": None, "ci_low": None, "ci_high": None}
 
 
 def arms(compare: Json) -> Table:
     """Every score of both arms. In a sequential design only the losses have intervals that allow for its looks."""
-    shown = words.value if "sequential" in compare else estimate
-    rows = [("Test loss, nats per token", *(estimate(compare[arm], 4) for arm in ARMS))]
+    shown, metric = words.value if "sequential" in compare else estimate, metric_of(compare)
+    rows = [(f"Test {metric}", *(estimate(compare[arm], 4) for arm in ARMS))]
     scores = compare.get("scores") or {arm: {} for arm in ARMS}
     rows += [
-        (words.score_name(key), *(shown(scores[arm].get(key) or NOTHING, 4) for arm in ARMS))
+        (words.score_name(key, compare), *(shown(scores[arm].get(key) or NOTHING, 4) for arm in ARMS))
         for key in scores["candidate"]
     ]
     rows.append(("Diverged runs", *(str(compare["diverged"][arm]) for arm in ARMS)))
@@ -26,10 +28,11 @@ def arms(compare: Json) -> Table:
 
 def hypotheses(compare: Json) -> Table:
     """The family of tests, with p-values that pay for testing so many."""
+    first = f"Test {metric_of(compare).name}"
     rows = [
         (
             row["arm"],
-            words.score_name(row["metric"]),
+            first if row["metric"] == KEY else words.score_name(row["metric"], compare),
             estimate(row["difference"]),
             p_value(row["p_value"]),
             p_value(row["p_holm"]),
@@ -88,6 +91,8 @@ def secondary(compare: Json) -> Table:
         ("p of McNemar’s test: does one arm diverge more often?", p_value(None if look else compare["mcnemar_p"])),
         ("Skewness of the differences", number(compare["skewness"], 2)),
     ]
+    if metric_of(compare).better == "higher":  # its losses are negative, and have no ratio to speak of
+        rows = [row for row in rows if not row[0].startswith(OF_RATIOS)]
     if second["bootstrap_t"]:
         rows.append(("Bootstrap-t interval, because the differences are skewed", interval(second["bootstrap_t"])))
     return Table(("Secondary analysis", ""), rows, "lr")
@@ -108,6 +113,7 @@ def claims(compare: Json) -> Table:
     ours = [("This study", compare)]
     if pilot:
         ours.insert(0, ("Our rules, same runs", pilot | {"alpha": compare["alpha"]}))
+    unit = words.short(metric_of(compare).unit)
     mean, sd = (signed_percent(claimed[key]) for key in ("mean_percent", "sd_percent"))
 
     def wins(found: Json) -> str:
@@ -119,7 +125,7 @@ def claims(compare: Json) -> Table:
         (
             "Mean difference",
             f"{mean} ± {sd.lstrip('+')}",
-            *(f"{estimate(found.get('difference_simultaneous', found['difference']))} nats" for _, found in ours),
+            *(f"{estimate(found.get('difference_simultaneous', found['difference']))} {unit}" for _, found in ours),
         ),
         ("Wins", wins(claimed), *(wins(found) for _, found in ours)),
         ("p", p_value(claimed["p_value"]), *(words.decided_by(found) for _, found in ours)),

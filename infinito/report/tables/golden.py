@@ -4,6 +4,8 @@ from infinito.report import words
 from infinito.report.evidence import Json
 from infinito.report.tables.table import Table
 from infinito.report.words import estimate, interval, number, p_value, signed
+from infinito.tasks import Metric
+from infinito.tasks.measure import level
 
 
 def selected(golden: Json) -> tuple[int, Json | None]:
@@ -12,7 +14,7 @@ def selected(golden: Json) -> tuple[int, Json | None]:
     return seed, next((found for found in golden["decisions"] if found["golden_init_seed"] == seed), None)
 
 
-def winner(golden: Json) -> Table:
+def winner(golden: Json, metric: Metric) -> Table:
     """The gain of the selected seed: from what was hoped to what held."""
     best, selection = golden["selection"]["best"], golden["selection"]
     seed, decision = selected(golden)
@@ -36,15 +38,15 @@ def winner(golden: Json) -> Table:
                 f"{bounds} {interval(decision['difference'])}, {words.p_is(decision['p_value'])}{holm}: {worth}",
             )
         )
-    return Table((f"Gain of init seed {seed}", "Nats per token", ""), rows, "lrl")
+    return Table((f"Gain of init seed {seed}", words.capital(metric.unit), ""), rows, "lrl")
 
 
-def decisions(golden: Json) -> Table:
+def decisions(golden: Json, metric: Metric) -> Table:
     """All that was put to the golden rule."""
     rows = [
         (
             words.who(found),
-            words.found_by(found["name"]),
+            words.found_by(found["name"], metric),
             found["status"].replace("_", " "),
             estimate(found["difference"]),
             f"{found['wins']} of {found['n_data_seeds']}",
@@ -55,19 +57,19 @@ def decisions(golden: Json) -> Table:
     return Table(("", "Found by", "Status", "Gain on fresh data seeds", "Wins", "p, Holm"), rows, "lllrrr")
 
 
-def ranking(golden: Json) -> Table:
+def ranking(golden: Json, metric: Metric) -> Table:
     """All init seeds of the grid, best first."""
     seeds = golden["selection"]["init_seeds"]
     rows = [
         (
             str(place),
             str(seeds[entry["index"]]),
-            number(entry["mean_loss"], 4),
+            number(level(metric, entry["mean_loss"]), 4),
             signed(entry["naive_gain"]),
             signed(entry["blup_gain"]),
             signed(entry["james_stein_gain"]),
         )
         for place, entry in enumerate(golden["selection"]["ranking"], 1)
     ]
-    head = ("", "Init seed", "Mean validation loss", "Gain, selection-biased", "Gain, BLUP", "Gain, James–Stein")
-    return Table(head, rows, "lrrrrr")
+    gains = ("Gain, selection-biased", "Gain, BLUP", "Gain, James–Stein")
+    return Table(("", "Init seed", f"Mean validation {metric.name}", *gains), rows, "lrrrrr")

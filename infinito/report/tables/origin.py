@@ -73,7 +73,9 @@ def runs(evidence: Evidence) -> Table:
     """The runs behind every figure, the first thousand."""
     seeds = ["init_seed", "data_seed", "noise_seed", "rep"]
     losses = ["val_loss", "test_loss", "last_batch_loss"]
-    shown = evidence.runs.sort_values(["design", "arm", *seeds], kind="stable").head(LISTED_RUNS)
+    sign = evidence.metric.sign
+    shown = evidence.runs.assign(**{name: evidence.runs[name] * sign for name in losses})
+    shown = shown.sort_values(["design", "arm", *seeds], kind="stable").head(LISTED_RUNS)
     if (evidence.runs["noise_seed"] == evidence.runs["data_seed"]).all():
         seeds.remove("noise_seed")
     if not evidence.runs["rep"].any():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from infinito.report import words
-from infinito.report.evidence import Evidence
+from infinito.report.evidence import Evidence, Json
 from infinito.report.tables.origin import recorded
 from infinito.report.tables.table import ARMS, Table
 from infinito.report.words import number
@@ -21,16 +21,16 @@ class Check:
 
 def checks(evidence: Evidence) -> list[Check]:
     """Can these numbers be trusted?"""
-    compare, golden, runs, stacks = evidence.compare, evidence.golden, evidence.runs, evidence.stacks
+    compare, runs, stacks = evidence.compare, evidence.runs, evidence.stacks
     noise, skewness = compare["evaluation_noise"]["ratio"], compare["skewness"]
     diverged = int(runs["diverged"].sum())
-    data = {compare["data_sha256"], evidence.protocol["protocol"]["data_sha256"]} | recorded(stacks, "data_sha256")
+    data = {compare["data_sha256"]} | recorded(stacks, "data_sha256")
+    if evidence.protocol:
+        data.add(evidence.protocol["protocol"]["data_sha256"])
     networks = {record["arm"]["network"] for record in stacks}
     code = max(len({r["code_sha256"] for r in stacks if r["arm"]["network"] == network}) for network in networks)
     versions, devices = len({record["versions"]["torch"] for record in stacks}), len(recorded(stacks, "device"))
-    plan, look, crossed = compare["plan"], compare.get("sequential"), evidence.attribute["difference"]["crossed"]
-    equal = [evidence.attribute[arm]["deterministic"] for arm in ARMS]
-    deterministic = None if None in equal else all(equal)
+    plan, look = compare["plan"], compare.get("sequential")
     pairs = Check("Pairs of runs", str(compare["n_pairs"]), "at least 10", compare["n_pairs"] >= 10)
     if look:
         done = look["stop"] or look["n"] == look["planned"]
@@ -45,18 +45,7 @@ def checks(evidence: Evidence) -> list[Check]:
             plan["status"] == "planned",
         ),
         pairs,
-        Check(
-            "Seeds of the grid",
-            f"{len(evidence.attribute['init_seeds'])} init, {len(evidence.attribute['data_seeds'])} data seeds",
-            "all runs of at least 5 and 5",
-            bool(crossed and crossed["reliable"]),
-        ),
-        Check(
-            "Reruns of identical seeds",
-            {True: "equal bit for bit", False: "not equal", None: "none"}[deterministic],
-            "equal bit for bit",
-            deterministic,
-        ),
+        *(_of_the_grid(evidence.attribute) if evidence.attribute else []),
         Check(
             "Noise of the test set, relative to the spread between seeds",
             number(noise, 2),
@@ -70,12 +59,7 @@ def checks(evidence: Evidence) -> list[Check]:
             f"{words.MINUS}1 to 1",
             None if skewness is None else abs(skewness) <= 1,
         ),
-        Check(
-            "Protocol of the confirmation",
-            "registered before its runs" if golden["registered"] else "not registered before its runs",
-            "registered",
-            bool(golden["registered"]),
-        ),
+        *([_of_the_confirmation(evidence.golden)] if evidence.golden else []),
         Check("Data behind all runs and results", _distinct(len(data), "version"), "1 version", len(data) == 1),
         Check(
             "Code, PyTorch and device behind all runs",
@@ -84,6 +68,35 @@ def checks(evidence: Evidence) -> list[Check]:
             code == versions == devices == 1,
         ),
     ]
+
+
+def _of_the_grid(attribute: Json) -> list[Check]:
+    crossed = attribute["difference"]["crossed"]
+    equal = [attribute[arm]["deterministic"] for arm in ARMS]
+    deterministic = None if None in equal else all(equal)
+    return [
+        Check(
+            "Seeds of the grid",
+            f"{len(attribute['init_seeds'])} init, {len(attribute['data_seeds'])} data seeds",
+            "all runs of at least 5 and 5",
+            bool(crossed and crossed["reliable"]),
+        ),
+        Check(
+            "Reruns of identical seeds",
+            {True: "equal bit for bit", False: "not equal", None: "none"}[deterministic],
+            "equal bit for bit",
+            deterministic,
+        ),
+    ]
+
+
+def _of_the_confirmation(golden: Json) -> Check:
+    return Check(
+        "Protocol of the confirmation",
+        "registered before its runs" if golden["registered"] else "not registered before its runs",
+        "registered",
+        bool(golden["registered"]),
+    )
 
 
 def _distinct(n: int, what: str) -> str:
