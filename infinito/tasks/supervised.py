@@ -111,8 +111,8 @@ class Values:
         outputs: K.
         standardised: whether the targets have mean 0 and variance 1 on the training split.
         variance: of the targets there, mean over outputs, if not standardised; the loss of always saying the mean.
-        scale: by which an error of every output [K] is multiplied to be stated: in its own unit where there is one output,
-            else in standard deviations of each.
+        scale: by which an error of every output [K] is multiplied to be stated: in the target's own unit where there is
+            one, else in standard deviations of each.
         deviation: mean absolute deviation from the mean there, so stated, mean over outputs.
     """
 

@@ -59,5 +59,3 @@ def _columns(given: Any, name: str) -> Columns:
     if not found:
         raise ValueError(f"prepare.source: {name!r} gives no arrays; allowed: {ALLOWED}")
     return found
-
-

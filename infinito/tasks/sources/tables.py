@@ -36,7 +36,9 @@ def read(files: Sequence[Path]) -> Columns:
     try:
         table = pa.concat_tables(tables)
     except pa.ArrowException as error:
-        raise ValueError(f"prepare.source: {files[-1]}: not of the table of {files[0].name}: {one_line(error)}") from error
+        raise ValueError(
+            f"prepare.source: {files[-1]}: not of the table of {files[0].name}: {one_line(error)}"
+        ) from error
     return columns(table, str(files[0]))
 
 
@@ -76,7 +78,7 @@ def array(values: pa.ChunkedArray | pa.Array, where: str) -> np.ndarray:
 
 def _lists(values: pa.Array, where: str) -> np.ndarray:
     lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
-    other = np.flatnonzero(lengths != lengths[0]) if len(lengths) else []  # a missing list has NaN
+    other = np.flatnonzero(lengths != lengths[:1])  # a missing list has NaN
     if len(other) or values.null_count:
         row = int(other[0]) if len(other) else 0
         found = "nothing" if np.isnan(lengths[row]) else f"a list of {int(lengths[row])}"
