@@ -58,7 +58,7 @@ def settings(steps: int) -> training.Settings:
 
 
 def maker(network: str, data: tasks.Data) -> Callable[[], nn.Module]:
-    shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": False}
+    shape: dict[str, Any] = {"vocabulary": data.task.vocabulary, "length": data.task.length, "causal": False}
     return functools.partial(build, network, width=64, layers=2, heads=4, dropout=0.1, **shape)
 
 

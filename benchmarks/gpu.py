@@ -70,14 +70,14 @@ class Turn:
 
 def small(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, training.Settings]:
     data = tasks.load(Path(job["data"]) / str(job.get("depth", DYCK.max_depth)))
-    shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": False}
+    shape: dict[str, Any] = {"vocabulary": data.task.vocabulary, "length": data.task.length, "causal": False}
     trunk = {"width": job.get("trunk", 64), "layers": 2, "heads": 4, "dropout": 0.1}
     return functools.partial(build, job["network"], **trunk, **shape), data, settings(job["steps"])
 
 
 def large(job: Json) -> tuple[Callable[[], nn.Module], tasks.Data, training.Settings]:
     data = tasks.load(Path(job["text"]))
-    shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": LENGTH}
+    shape: dict[str, Any] = {"vocabulary": data.task.vocabulary, "length": LENGTH}
     how = training.Settings(
         steps=job["steps"],
         batch=BATCH,
@@ -120,7 +120,7 @@ def timed(job: Json, turn: Turn) -> Json:
         "model_steps_per_second": job["width"] / ms * 1000,
         "seconds_before": moments["waiting"] - moments["begin"],
         "predicted_gib": job["width"]
-        * memory.bytes_per_run(make, how.steps, how.batch, data.length, job["precision"], "cuda")
+        * memory.bytes_per_run(make, data, how.steps, how.batch, job["precision"], "cuda")
         / 2**30,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         "last_loss": float(trained.last_batch_loss.mean()),
@@ -240,7 +240,7 @@ def hugging_face(job: Json, turn: Turn) -> Json:
 
     data = tasks.load(Path(job["text"])).to(torch.device("cuda"))
     config = GPT2Config(
-        n_layer=6, n_embd=512, n_head=8, n_positions=LENGTH, vocab_size=data.vocabulary, tie_word_embeddings=False
+        n_layer=6, n_embd=512, n_head=8, n_positions=LENGTH, vocab_size=data.task.vocabulary, tie_word_embeddings=False
     )
     torch.backends.cuda.matmul.allow_tf32 = True
     model: Any = GPT2LMHeadModel(config).cuda().train()

@@ -40,7 +40,7 @@ def measure(point: Json) -> Json:
         folder = Path(temporary)
         tasks.prepare(DYCK.model_copy(update={"max_depth": point["depth"], "pool": 2000}), folder, folder)
         data = tasks.load(folder)
-    shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": False}
+    shape: dict[str, Any] = {"vocabulary": data.task.vocabulary, "length": data.task.length, "causal": False}
     make = functools.partial(build, "transformer", width=point["width"], layers=2, heads=4, dropout=0.1, **shape)
     program = training.Program(make, data.task)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -52,9 +52,9 @@ def measure(point: Json) -> Json:
     seeds = list(range(point["stack"]))
     training.train(program, data, settings(STEPS + 10), seeds, seeds, seeds, progress=progress)
     ms = (times[STEPS] - times[WARM]) / (STEPS - WARM) * 1000
-    per_run = memory.bytes_per_run(make, STEPS, 32, data.length)
+    per_run = memory.bytes_per_run(make, data, STEPS, 32)
     return point | {
-        "length": data.length,
+        "length": data.task.length,
         "ms_per_step": ms,
         "model_steps_per_second": point["stack"] / ms * 1000,
         "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,

@@ -86,7 +86,7 @@ class Encoder(nn.Module):
 
 
 def maker(network: str, data: tasks.Data) -> Callable[[], nn.Module]:
-    shape: dict[str, Any] = {"vocabulary": data.vocabulary, "length": data.length, "causal": False}
+    shape: dict[str, Any] = {"vocabulary": data.task.vocabulary, "length": data.task.length, "causal": False}
     return functools.partial(build, network, width=64, layers=2, heads=4, dropout=0.1, **shape)
 
 
@@ -144,7 +144,7 @@ def main() -> None:
         data = tasks.load(folder)
         makers = {name: maker(network, data) for name, network in NETWORKS.items()}
         for name, make in makers.items():
-            vectorizable.check(NETWORKS[name], make, data.validation, compiled=False)
+            vectorizable.check(NETWORKS[name], make, data, compiled=False)
         programs = {name: training.Program(make, data.task) for name, make in makers.items()}
         measured: dict[str, list[tuple[float, float]]] = {name: [] for name in makers}
         for _ in range(arguments.repeats):  # in turns, so that what else the machine does falls on all alike

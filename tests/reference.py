@@ -32,11 +32,13 @@ def train_one(
     noise_seed: int,
     *,
     keyed_noise: bool = True,
+    optimisers: Callable[[nn.Module], list[torch.optim.Optimizer]] | None = None,
     progress: Callable[[int], None] = lambda step: None,
 ) -> Outcome:
     """Train one run.
 
     keyed_noise: False keeps torch's own dropout, which is faster: for timing, where the bits don't matter.
+    optimisers: torch's own, for a network; else AdamW by the settings.
     """
     with DrawFrom(torch_stream(init_seed, "init")):
         network = make()
@@ -45,8 +47,14 @@ def train_one(
     network = network.train()
     initial = {name: value.clone() for name, value in network.state_dict().items()}
     assert isinstance(settings.learning_rate, float) and isinstance(settings.clip_norm, float)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    used = (
+        optimisers(network)
+        if optimisers
+        else [
+            torch.optim.AdamW(
+                network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+            )
+        ]
     )
     order = data.order(data_seed, settings.steps, settings.batch)
     keys = noise_keys(noise_seed, settings.steps)
@@ -56,22 +64,27 @@ def train_one(
         for module in drawing:
             module.key = keys[step]
         factor = learning_rate(step, settings.steps, settings.warmup, settings.schedule)
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in used for group in optimiser.param_groups):
             group["lr"] = settings.learning_rate * factor
         inputs, targets = data.batch(order[step])
         penalty: Tensor | float = 0.0
         if hasattr(network, "forward_with_penalty"):
-            logits, penalty = network.forward_with_penalty(inputs)
+            outputs, penalty = network.forward_with_penalty(inputs)
         else:
-            logits = network(inputs)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
-        optimiser.zero_grad()
+            outputs = network(inputs)
+        if outputs.ndim == 3:  # tokens
+            loss = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
+        else:
+            values, weights = data.task.losses(outputs, targets)
+            loss = values.sum() / weights.sum()
+        network.zero_grad()
         (loss + penalty).backward()
         for parameter in network.parameters():
             if parameter.requires_grad and parameter.grad is None:  # a parameter that nothing uses still decays
                 parameter.grad = torch.zeros_like(parameter)
         nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-        optimiser.step()
+        for optimiser in used:
+            optimiser.step()
         losses[step] = loss.detach()
         progress(step + 1)
     return Outcome(initial, {name: value.clone() for name, value in network.state_dict().items()}, losses)

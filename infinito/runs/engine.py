@@ -64,7 +64,7 @@ def network_maker(
     return make
 
 
-def choose(train: params.Train, device: str, folder: Path, data: tasks.Data, initial: Path | None = None) -> Engine:
+def choose(train: params.Train, device: str, folder: Path, data: tasks.Data) -> Engine:
     """The engine of all arms of a study: a difference between arms must not be one between engines.
 
     Says in one line why it is the loop, what to write instead, and what that costs.
@@ -74,14 +74,12 @@ def choose(train: params.Train, device: str, folder: Path, data: tasks.Data, ini
         device: cpu or cuda.
         folder: where the prepared data are.
         data: the same, loaded.
-        initial: file of initial weights.
 
     Raises:
         ValueError: see `network_maker`; or the engine is to be `stacked`, and a network can't be stacked.
     """
-    arms = list(train.arms)
-    for arm in arms:
-        network_maker(train.arms[arm], train.of(arm).trunk, data, initial)
+    for arm in train.arms:
+        _maker(train, arm, data)
     if train.engine == "loop":
         return "loop"
     return _choose(train.model_dump_json(), device, folder, data.sha256)

@@ -14,7 +14,7 @@ from torch import Tensor
 from infinito import params, tasks, training
 from infinito.runs.engine import engine, network_maker, settings
 from infinito.runs.provenance import code_sha256, device_class, environment, working_tree
-from infinito.runs.stacks import SCHEMA, StackJob
+from infinito.runs.stacks import SCHEMA, StackJob, keep_compiled
 from infinito.storage import replacing, write_json, write_table, write_weights
 from infinito.training import loop, stacked
 

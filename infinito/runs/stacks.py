@@ -141,7 +141,7 @@ def plan(
     check_train(study.params.train, data)
     keep_compiled(study.scratch.resolve())  # before torch chooses a folder, which processes started here would inherit
     folder = study.data.resolve()
-    engine = choose(study.params.train, device, folder, data, initial)
+    engine = choose(study.params.train, device, folder, data)
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in wanted:
         groups.setdefault((run.design, run.arm), []).append(run)
@@ -180,8 +180,8 @@ def check_train(train: params.Train, data: tasks.Data) -> None:
     for arm in train.arms:
         if train.of(arm).label_smoothing and not tasks.label_smoothing(data.task):
             raise ValueError(
-                f"train.label_smoothing: found {train.of(arm).label_smoothing:g} for the {arm}; allowed: 0, as the task "
-                "has no labels to be smoothed"
+                f"train.label_smoothing: found {train.of(arm).label_smoothing:g} for the {arm}; allowed: 0, as the "
+                "task has no labels to be smoothed"
             )
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from infinito.seeds import DrawFrom, torch_stream
 from infinito.tasks import Split, Task
 from infinito.tasks.task import Measured
 from infinito.training.determinism import choose_products
 from infinito.training.program import Program
-from infinito.training.randomness import drawing
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def predict(
     """
     if task.averaged is None:
         raise ValueError("ensemble: the task does not say what the members average (its attribute `averaged`)")
-    with drawing(0, "unused"):
+    with DrawFrom(torch_stream(0, "unused")):
         network = make().eval()
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape[1:]) for name, value in weights.items()}

@@ -56,7 +56,9 @@ Updated = tuple[Tensor, Tensor, Tensor]  # new weights and the two moments, [S, 
 class Optimiser(Protocol):
     """One step of all runs; what it remembers fits into two rows, which begin as zeros."""
 
-    betas: tuple[float, float]
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Of the corrections."""
 
     def update(
         self,

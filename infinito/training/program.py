@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from infinito.operations.embedding import ComparedEmbedding, compared
 from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise, keyed
+from infinito.seeds import DrawFrom, torch_stream
 from infinito.tasks import Task
 from infinito.training.compiling import compiled, compiler, keep_freed_memory
 from infinito.training.determinism import attention_by_products, choose_products
 from infinito.training.diagnosis import diagnosis
 from infinito.training.objective import Objective
 from infinito.training.optimisers import AdamW, Layout, Optimiser, Rates
-from infinito.training.randomness import drawing
 from infinito.training.schedule import Block
 from infinito.training.trace import digest
 
@@ -82,7 +82,7 @@ class Program:
             keep_freed_memory()
         choose_products(self.device, precision)
         attention_by_products()
-        with drawing(0, "unused"):
+        with DrawFrom(torch_stream(0, "unused")):
             self.network = compared(keyed(make())).to(self.device).train()
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         self.names = list(parameters)
@@ -124,7 +124,7 @@ class Program:
         """Freshly drawn copies: weights [S, P] and the buffers [S, ...]; a seed gives what the constructor would."""
         rows, buffers = [], []
         for seed in init_seeds:
-            with drawing(seed, "init"):
+            with DrawFrom(torch_stream(seed, "init")):
                 network = self.make()
             drawn = [p.detach().reshape(-1) for p in network.parameters() if p.requires_grad]
             rows.append(torch.cat([F.pad(p, (0, size - len(p))) for p, size in zip(drawn, self.sizes, strict=True)]))
@@ -148,7 +148,7 @@ class Program:
     def _loss(
         self, row: Tensor, state: dict[str, Tensor], key: Tensor, rate: Tensor | None, inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
-        """One run: row [P], key int32 [2], rate [] or None, inputs and targets [B, ...]; gives what `Objective` gives."""
+        """One run: row [P], key int32 [2], rate [] or None, inputs, targets [B, ...]; gives what `Objective` gives."""
         values = self.named(row, "network.") | {f"network.{n}": v for n, v in state.items()}
         values |= dict.fromkeys(self.keys, key)
         if rate is not None:

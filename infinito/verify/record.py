@@ -159,7 +159,7 @@ def _initial(study: Study, file: Path, sha256: str | None) -> Path | None:
     """The file of initial weights that a record names by its hash."""
     if sha256 is None:
         return None
-    name = study.params.golden and study.params.golden.checkpoint
+    name = study.params.golden.checkpoint if study.params.golden else None
     found = None if name is None else study.folder / name
     if found is None or not found.is_file() or file_sha256(found) != sha256:
         raise ValueError(

@@ -17,6 +17,7 @@ from infinito.networks.transformer import feed_forward
 from infinito.operations.fused import attention, cross_entropy, gelu, operator
 from infinito.operations.noise import KeyedDropout
 from infinito.tasks import IGNORE
+from infinito.tasks.tokens import token_nats
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RUNS_KERNELS = operator.HAS_TRITON and (DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1")
@@ -199,7 +200,7 @@ def test_plain_nats_are_the_cross_entropy_of_torch() -> None:
     logits, targets = torch.randn(3, 5, 7, dtype=torch.float64), torch.randint(7, (3, 5))
     targets[0, 1] = IGNORE
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
-    torch.testing.assert_close(cross_entropy.token_nats(logits, targets).flatten(), expected)
+    torch.testing.assert_close(token_nats(logits, targets).flatten(), expected)
 
 
 @kernels
@@ -221,7 +222,7 @@ def test_fused_nats_are_the_plain_ones(words: int, filled: int) -> None:
         return found
 
     found = gradient(cross_entropy.fused_token_nats)
-    expected = gradient(lambda products, bias, targets: cross_entropy.token_nats(products[..., :words] + bias, targets))
+    expected = gradient(lambda products, bias, targets: token_nats(products[..., :words] + bias, targets))
     torch.testing.assert_close(found[1], expected[1])
     for mine, plain in zip(found[0], expected[0], strict=True):
         torch.testing.assert_close(mine, plain, rtol=1e-4, atol=1e-7)

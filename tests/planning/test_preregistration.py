@@ -40,7 +40,11 @@ def test_the_settings_of_a_plan_are_those_that_make_a_run(finished_study: Path) 
     other: dict[str, Any] = {
         "schedule": "constant",
         "precision": "tf32",
-        "trunk": train.trunk.model_copy(update={"width": 16}),
+        "trunk": train.trunk | {"width": 16},
+        "optimiser": params.SGD(name="sgd", momentum=0.9, nesterov=True),
+        "decayed": "matrices",
+        "label_smoothing": 0.1,
+        "keep": "best",
     }
     for key in set(type(train).model_fields) - {"candidate", "baseline", "ablations", "grid", "looks", "plan"}:
         changed = train.model_copy(update={key: other.get(key, 1234)})

@@ -25,7 +25,7 @@ def runs(arm: str, n: int = 4) -> pd.DataFrame:
             "rep": 0,
             "data_sha256": "data",
             "evaluation_sha256": "evaluation",
-            "train_tokens": 1000,
+            "train_examples": 1000,
             "steps": 10,
             "device": "cpu",
             "arm_sha256": f"sha of {arm}",
@@ -134,7 +134,7 @@ def test_many_pairs_that_lack_an_arm_are_counted_and_some_named():
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("data_sha256", "x"), ("evaluation_sha256", "x"), ("train_tokens", 7), ("steps", 7), ("device", "x")],
+    [("data_sha256", "x"), ("evaluation_sha256", "x"), ("train_examples", 7), ("steps", 7), ("device", "x")],
 )
 def test_runs_of_a_pair_that_differ(column, value):
     candidate, baseline = both()

@@ -115,4 +115,4 @@ def test_a_diverged_run_is_recorded_and_scored_as_guessing(write_study: Callable
     study, data = prepared(write_study({"train.learning_rate": 1e30, "train.clip_norm": 1e30}))
     folder = in_process(stacks.plan(study, data, [Run("baseline", "pairs", 1, 1)]))[0]
     row = read_table(folder / "runs.parquet").to_pandas().iloc[0]
-    assert row["diverged"] and row["test_loss"] == row["val_loss"] == pytest.approx(np.log(data.vocabulary))
+    assert row["diverged"] and row["test_loss"] == row["val_loss"] == pytest.approx(np.log(data.task.vocabulary))

@@ -35,7 +35,7 @@ def test_every_example_is_brackets_then_noise_and_its_target_closes_them(data: t
         assert all(t == tasks.IGNORE for t in y[depth + 1 :])
     counts = np.bincount(depths, minlength=6)[2:]
     assert len(counts) == 4 and counts.min() > 600
-    assert data.vocabulary == 13 and data.length == 8
+    assert data.task.vocabulary == 13 and data.task.length == 8
 
 
 def test_no_example_is_in_two_splits(data: tasks.Data) -> None:

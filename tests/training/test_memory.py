@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from infinito.networks import build
+from infinito.tasks import Split
+from infinito.tasks.pool import Pool
+from infinito.tasks.tokens import Tokens
 from infinito.training import memory
 
 
@@ -14,26 +17,32 @@ def maker(**settings: int) -> Callable[[], nn.Module]:
     return functools.partial(build, "transformer", **(shape | settings))
 
 
+def pool(length: int) -> Pool:
+    ids = torch.zeros(2, length, dtype=torch.int64)
+    task, split = Tokens(17, length, causal=False, exact=True), Split(ids, ids, length * 17)
+    return Pool(task, "", ids, ids, split, split)
+
+
 def test_more_of_anything_takes_more_memory() -> None:
-    base = memory.bytes_per_run(maker(), 100, 8, 12)
-    assert memory.bytes_per_run(maker(width=64), 100, 8, 12) > 1.5 * base
-    assert memory.bytes_per_run(maker(layers=4), 100, 8, 12) > 1.5 * base
-    assert memory.bytes_per_run(maker(), 100, 16, 12) > 1.5 * base
-    assert memory.bytes_per_run(maker(), 10_100, 8, 12) == base + 10_000 * 9 * 8  # batches and keys
-    assert memory.bytes_per_run(maker(), 100, 8, 12, "bfloat16") < base
+    base = memory.bytes_per_run(maker(), pool(12), 100, 8)
+    assert memory.bytes_per_run(maker(width=64), pool(12), 100, 8) > 1.5 * base
+    assert memory.bytes_per_run(maker(layers=4), pool(12), 100, 8) > 1.5 * base
+    assert memory.bytes_per_run(maker(), pool(12), 100, 16) > 1.5 * base
+    assert memory.bytes_per_run(maker(), pool(12), 10_100, 8) == base + 10_000 * 9 * 8  # batches and keys
+    assert memory.bytes_per_run(maker(), pool(12), 100, 8, "bfloat16") < base
 
 
 def test_the_prediction_is_the_same_every_time() -> None:
     make = functools.partial(
         build, "infinito_v52", vocabulary=17, width=32, layers=2, heads=2, length=12, causal=False, dropout=0.1
     )  # replaces buffers as it goes
-    assert len({memory.bytes_per_run(make, 100, 8, 12) for _ in range(20)}) == 1
+    assert len({memory.bytes_per_run(make, pool(12), 100, 8) for _ in range(20)}) == 1
 
 
 def test_rows_count_four_times() -> None:
     network = maker()()
     rows = 4 * sum(p.numel() * 4 for p in network.parameters())
-    assert rows < memory.bytes_per_run(maker(), 0, 1, 1) < 1.1 * rows  # one token needs next to nothing
+    assert rows < memory.bytes_per_run(maker(), pool(1), 0, 1) < 1.1 * rows  # one token needs next to nothing
 
 
 def test_width_on_a_cpu() -> None:

@@ -14,12 +14,13 @@ from infinito.networks import build
 from infinito.networks.transformer import Transformer
 from infinito.operations import embedding
 from infinito.storage import write_weights
-from infinito.tasks.tokens import token_nats
+from infinito.tasks.tokens import Tokens, token_nats
 from infinito.training import snapshot, trace
 from infinito.training.objective import way
 from infinito.training.schedule import Schedule, rates
 from tests.reference import train_one
 
+BETAS = 0.9, 0.999
 SETTINGS = training.Settings(
     steps=20,
     batch=8,
@@ -67,7 +68,7 @@ class Tied(Recurrent):
         self.mix.weight.requires_grad_(False)
 
 
-NETWORKS = ["transformer", "infinito_v52", "tests.test_engine:Recurrent", "tests.test_engine:Tied"]
+NETWORKS = ["transformer", "infinito_v52", "tests.training.test_stacked:Recurrent", "tests.training.test_stacked:Tied"]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tasks.Data:
 
 def maker(name: str, data: tasks.Data, **more: object) -> Callable[[], nn.Module]:
     return functools.partial(
-        build, name, vocabulary=data.vocabulary, length=data.length, causal=False, **(TRUNK | more)
+        build, name, vocabulary=data.task.vocabulary, length=data.task.length, causal=False, **(TRUNK | more)
     )
 
 
@@ -145,11 +146,11 @@ class HandsOn(Recurrent):
         return super().forward(ids) + 0.01 * self.before
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "tests.test_engine:HandsOn"])
+@pytest.mark.parametrize("name", [*NETWORKS, "tests.training.test_stacked:HandsOn"])
 def test_a_recorded_step_is_a_plain_one(name: str, data: tasks.Data) -> None:
     # what a GPU records, taken one after the other on a CPU
     program = training.Program(maker(name, data), data.task, compile=False)
-    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], program.device)
+    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], program.device, BETAS)
     fixed = rates(SETTINGS, 2, program.device)
     weights, buffers = program.draw([5, 6])
     plain = [weights, torch.zeros_like(weights), torch.zeros_like(weights), buffers]
@@ -168,7 +169,7 @@ def test_a_recorded_step_is_a_plain_one(name: str, data: tasks.Data) -> None:
 
 
 def test_behind_the_last_step_a_block_repeats_it(data: tasks.Data) -> None:
-    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], torch.device("cpu"))
+    schedule = Schedule(data, SETTINGS, [1, 2], [3, 4], torch.device("cpu"), BETAS)
     block = schedule.block(SETTINGS.steps - 2, 4)
     for value in block:
         assert len(value) == 4 and torch.equal(value[1], value[2]) and torch.equal(value[1], value[3])
@@ -183,8 +184,11 @@ def test_what_a_class_overrides_is_what_it_is_trained_by() -> None:
         def forward_with_penalty(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return self(ids), torch.ones(())
 
-    found = [way(network) for network in (Transformer, Own, Penalised, Recurrent)]
+    task = Tokens(5, 4, causal=False, exact=True)
+    found = [way(network, task) for network in (Transformer, Own, Penalised, Recurrent)]
     assert found == ["nats_with_penalty", "forward", "forward_with_penalty", "forward"]
+    # nats of its own are those of tokens: not of smoothed ones
+    assert way(Transformer, task, smoothing=0.1) == "forward"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -207,7 +211,7 @@ def test_a_run_depends_on_nothing_but_its_seeds(name: str, data: tasks.Data) -> 
     assert all(same(first.final, lane, again.final, lane) for lane in range(3))
     assert same(first.final, 2, mixed.final, 0) and same(first.final, 0, mixed.final, 2)
     assert not same(first.final, 1, mixed.final, 1)
-    np.testing.assert_array_equal(first.test.nats[2], mixed.test.nats[0])
+    np.testing.assert_array_equal(first.test.losses[2], mixed.test.losses[0])
     np.testing.assert_array_equal(first.validation_curve[0], mixed.validation_curve[2])
 
 
@@ -231,7 +235,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["transformer", "tests.test_engine:Recurrent"])
+@pytest.mark.parametrize("name", ["transformer", "tests.training.test_stacked:Recurrent"])
 def test_an_interrupted_training_ends_with_the_same_bits(
     name: str, data: tasks.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,18 +393,18 @@ def test_token_nats_by_hand() -> None:
 def test_predict_gives_what_evaluate_scored(data: tasks.Data) -> None:
     make = maker("infinito_v52", data)
     stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
-    log_probability = training.predict(make, stack.final, data.test)
-    np.testing.assert_allclose(-log_probability.sum(-1).numpy(), stack.test.nats, rtol=1e-5, atol=1e-6)
+    log_probability, _ = training.predict(make, data.task, stack.final, data.test)
+    np.testing.assert_allclose(-log_probability.sum(-1).numpy(), stack.test.losses, rtol=1e-5, atol=1e-6)
 
 
 def test_tied_weights_stay_tied_and_frozen_ones_stay_put(data: tasks.Data) -> None:
-    make = maker("tests.test_engine:Tied", data)
+    make = maker("tests.training.test_stacked:Tied", data)
     stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [1, 2], [1, 2], [1, 2])
     assert torch.equal(stack.final["head.weight"], stack.final["embedding.weight"])
     assert torch.equal(stack.final["mix.weight"], stack.initial["mix.weight"])
     assert not torch.equal(stack.final["head.weight"], stack.initial["head.weight"])
-    log_probability = training.predict(make, stack.final, data.test)
-    np.testing.assert_allclose(-log_probability.sum(-1).numpy(), stack.test.nats, rtol=1e-5, atol=1e-6)
+    log_probability, _ = training.predict(make, data.task, stack.final, data.test)
+    np.testing.assert_allclose(-log_probability.sum(-1).numpy(), stack.test.losses, rtol=1e-5, atol=1e-6)
 
 
 def test_the_recorded_loss_is_without_penalty(data: tasks.Data) -> None:
@@ -431,7 +435,7 @@ def test_a_checkpoint_of_another_shape_is_refused(data: tasks.Data) -> None:
     make = maker("transformer", data)
     stack = training.train(training.Program(make, data.task, compile=False), data, SETTINGS, [1], [1], [1])
     with pytest.raises(ValueError, match=r"checkpoint does not fit the network: .* is \(.*16"):
-        training.predict(maker("transformer", data, width=32), stack.final, data.test)
+        training.predict(maker("transformer", data, width=32), data.task, stack.final, data.test)
 
 
 def test_nothing_touches_a_global_generator(data: tasks.Data, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

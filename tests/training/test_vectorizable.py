@@ -143,7 +143,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tasks.Data:
 def maker(name: str, data: tasks.Data) -> Callable[[], nn.Module]:
     trunk = {"width": 16, "layers": 2, "heads": 2, "dropout": 0.1}
     return functools.partial(
-        networks.build, name, vocabulary=data.vocabulary, length=data.length, causal=False, **trunk
+        networks.build, name, vocabulary=data.task.vocabulary, length=data.task.length, causal=False, **trunk
     )
 
 
@@ -153,7 +153,7 @@ def double(make: Callable[[], nn.Module]) -> nn.Module:
 
 def refusal(name: str, data: tasks.Data, compiled: bool = False) -> str:
     with pytest.raises(ValueError) as error:
-        vectorizable.check(name, maker(name, data), data.validation, compiled=compiled)
+        vectorizable.check(name, maker(name, data), data, compiled=compiled)
     line = str(error.value)
     assert "\n" not in line and line.startswith(f"network: '{name}': ")
     return line
@@ -164,7 +164,7 @@ def test_what_passes_is_trained_as_by_the_plain_loop(
     name: str, data: tasks.Data, caplog: pytest.LogCaptureFixture
 ) -> None:
     make = maker(f"tests.users:{name}", data)
-    vectorizable.check(name, make, data.validation, compiled=False)
+    vectorizable.check(name, make, data, compiled=False)
     slow = [record.getMessage() for record in caplog.records]
     assert [line for line in slow if "aten::gru_cell: done for one run after the other" in line] == slow
     assert len(slow) == (name == "GruCell")
@@ -180,7 +180,7 @@ def test_what_passes_is_trained_as_by_the_plain_loop(
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_the_built_in_networks_pass(name: str, data: tasks.Data, caplog: pytest.LogCaptureFixture) -> None:
-    vectorizable.check(name, maker(name, data), data.validation)
+    vectorizable.check(name, maker(name, data), data)
     assert not [said for said in caplog.records if said.name == vectorizable.__name__]  # no warning either
 
 
@@ -213,14 +213,14 @@ def test_a_refused_network_leaves_the_generators_as_they_were(data: tasks.Data) 
 
 @pytest.mark.parametrize("name, line, problem", NOT_COMPILED)
 def test_what_only_compiling_minds_is_refused_only_then(name: str, line: str, problem: str, data: tasks.Data) -> None:
-    vectorizable.check(name, maker(f"tests.users:{name}", data), data.validation, compiled=False)
+    vectorizable.check(name, maker(f"tests.users:{name}", data), data, compiled=False)
     found = refusal(f"tests.users:{name}", data, compiled=True)
     assert "users.py:" in found and line in found
     assert "can't be compiled" in found and problem in found and "INFINITO_COMPILE=0" in found
 
 
 def test_a_constant_kept_since_the_first_call_is_refused_for_compiling(data: tasks.Data) -> None:
-    vectorizable.check("Cached", maker("tests.users:Cached", data), data.validation, compiled=False)
+    vectorizable.check("Cached", maker("tests.users:Cached", data), data, compiled=False)
     found = refusal("tests.users:Cached", data, compiled=True)
     assert "keeps a tensor that forward made in an attribute" in found and "in the constructor" in found
 

@@ -23,11 +23,11 @@ def test_every_token_is_scored_once_and_gives_the_text_back(prepared: Path, data
         inputs, targets = split.inputs.flatten(), split.targets.flatten()
         n = len(scored(split))
         assert torch.equal(inputs[1:n], targets[: n - 1]) and bool((targets[n:] == IGNORE).all())
-        assert split.inputs.shape == split.targets.shape == (-(-n // data.length), data.length)
+        assert split.inputs.shape == split.targets.shape == (-(-n // data.task.length), data.task.length)
         assert int(inputs[0]) == int(data.text[-1])
     assert tokenizer.decode(data.text[1:].tolist()) == written(CORPUS["train"])
     assert tokenizer.decode([int(data.text[0])]).endswith("\n")
-    assert data.causal and data.vocabulary == tokenizer.get_vocab_size() == 300
+    assert data.task.causal and data.task.vocabulary == tokenizer.get_vocab_size() == 300
 
 
 def test_no_token_spans_two_lines(prepared: Path, data: text.Text) -> None:

@@ -135,7 +135,7 @@ def test_a_ready_made_tokenizer(
 
 def test_a_vocabulary_beyond_the_corpus_is_as_large_as_the_corpus_allows(prepare: Prepare) -> None:
     folder = prepare(vocabulary=60_000)
-    found = tasks.load(folder).vocabulary
+    found = tasks.load(folder).task.vocabulary
     assert 300 < found < 5000 and found == tokenizer_of(folder).get_vocab_size()
 
 
@@ -146,7 +146,7 @@ def test_every_vocabulary_survives_the_round_trip(prepared: Path, prepare: Prepa
     (tmp_path / "large").mkdir()
     (tmp_path / "large" / "tokenizer.json").write_text(json.dumps(content))
     small, large = tasks.load(prepared), tasks.load(prepare(tokenizer=str(tmp_path / "large"), vocabulary=None))
-    assert large.vocabulary == 70_300
+    assert large.task.vocabulary == 70_300
     assert torch.equal(small.test.inputs + 70_000, large.test.inputs)
     rows = small.order(1, 4, 4)
     assert torch.equal(small.batch(rows)[1] + 70_000, large.batch(rows)[1])

@@ -27,13 +27,20 @@ def test_no_logit_depends_on_a_later_token(name: str, training: bool, data: text
     """In training too, where the same noise falls on both texts."""
     torch.manual_seed(0)
     network = networks.build(
-        name, vocabulary=data.vocabulary, width=16, layers=2, heads=2, length=16, causal=data.causal, dropout=0.3
+        name,
+        vocabulary=data.task.vocabulary,
+        width=16,
+        layers=2,
+        heads=2,
+        length=16,
+        causal=data.task.causal,
+        dropout=0.3,
     )
     network = keyed(network).train(training)
     inputs, _ = data.batch(data.order(1, 1, 4)[0])
     for changed in (1, 8, 15):
         other = inputs.clone()
-        other[:, changed:] = (other[:, changed:] + 7) % data.vocabulary
+        other[:, changed:] = (other[:, changed:] + 7) % data.task.vocabulary
         with torch.no_grad():
             logits, others = network(inputs), network(other)
         assert torch.equal(logits[:, :changed], others[:, :changed])
@@ -45,6 +52,7 @@ def test_the_engine_learns_it(data: text.Text) -> None:
         lambda: networks.build(
             "transformer", vocabulary=300, width=16, layers=1, heads=2, length=16, causal=True, dropout=0.1
         ),
+        data.task,
         compile=False,
     )
     settings = training.Settings(
@@ -59,7 +67,7 @@ def test_the_engine_learns_it(data: text.Text) -> None:
     )
     trained = training.train(program, data, settings, [1, 2], [1, 2], [1, 2])
     assert trained.test.loss.max() < 0.75 * np.log(300)
-    assert trained.test.tokens.sum() == len(scored(data.test))
+    assert trained.test.weights.sum() == len(scored(data.test))
 
 
 def test_the_verdict_states_perplexities_and_bits_of_the_same_nats(
