@@ -14,7 +14,7 @@ DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's names of more t
 
 
 def read(folder: Path, allowed: str) -> Source:
-    """All images, uint8 [N, H, W] if all are grey, else [N, H, W, 3]; columns image and class.
+    """All images, uint8 [N, H, W] if all are grey, else [N, 3, H, W]; columns image and class.
 
     Args:
         folder: holds a folder for every class, or for every split.
@@ -58,7 +58,7 @@ def _files(root: Path) -> list[tuple[Path, str]]:
 
 
 def decoded(images: Sequence[tuple[bytes | None, str | None]], where: str) -> np.ndarray:
-    """Images by their bytes, or else their path: uint8 [N, H, W] if all are grey, else [N, H, W, 3].
+    """Images by their bytes, or else their path: uint8 [N, H, W] if all are grey, else [N, 3, H, W].
 
     Transparency is left out, and of several frames all but the first; an image is turned as its camera says.
 
@@ -90,4 +90,5 @@ def decoded(images: Sequence[tuple[bytes | None, str | None]], where: str) -> np
             )
     if len({image.ndim for image in found}) > 1:
         found = [image if image.ndim == 3 else np.repeat(image[..., None], 3, -1) for image in found]
-    return np.stack(found)
+    pixels = np.stack(found)
+    return pixels if pixels.ndim == 3 else np.ascontiguousarray(np.moveaxis(pixels, -1, 1))

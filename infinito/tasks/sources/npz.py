@@ -18,10 +18,9 @@ def columns(path: Path) -> Columns:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+            return {name: np.atleast_1d(archive[name]) for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"prepare.source: {path}: not a readable NPZ file: {one_line(error)}") from error
-    return {name: array if array.ndim else array[None] for name, array in found.items()}
 
 
 def read(path: Path) -> Source:

@@ -1,5 +1,6 @@
 """Parquet and CSV."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from infinito.tasks.hub import one_line
 from infinito.tasks.sources.source import Columns
 
+INDEX = re.compile(r"__index_level_\d+__")
 READERS: dict[str, Callable[[Path], pa.Table]] = {
     ".parquet": pq.read_table,
     ".csv": pyarrow.csv.read_csv,
@@ -46,9 +48,16 @@ def columns(table: pa.Table, where: str) -> Columns:
     """Columns as arrays [N, ...]: lists of numbers become further axes, images (as the hub stores them) pixels.
 
     Raises:
-        ValueError: two columns of one name; lists of several lengths; images that are not readable or of several sizes.
+        ValueError: a column without a name, two of one name;
+            lists of several lengths; images that are not readable or of several sizes.
     """
-    names = table.column_names
+    # what pandas writes beside the columns: row numbers would be a feature that knows the order of the file
+    names = [name for name in table.column_names if not INDEX.fullmatch(name)]
+    if "" in names:
+        raise ValueError(
+            f"prepare.source: {where}: found a column without a name, as pandas writes row numbers; "
+            "allowed: names for all"
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"prepare.source: {where}: found two columns {twice[0]!r}; allowed: every name once")
