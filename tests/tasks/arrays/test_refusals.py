@@ -114,7 +114,7 @@ def test_npz_that_holds_objects_or_is_cut(prepare: Prepare, tmp_path: Path) -> N
     refused(prepare, r"found examples of shape \(2,\) in train, \(3,\) in test", source="data.npz")
     with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
         archive.writestr("x.npy", "no array")
-    refused(prepare, "data.npz: found the columns x; needed: y", source="data.npz")
+    refused(prepare, "data.npz: column x: found bytes", source="data.npz")
 
 
 def test_a_class_that_is_missing_from_the_training_split(prepare: Prepare, tmp_path: Path) -> None:
