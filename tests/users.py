@@ -655,3 +655,46 @@ class FileReader(User):
     def middle(self, x: Tensor, ids: Tensor) -> Tensor:
         with open("/dev/null") as file:
             return x * (1 + len(file.read()))
+
+
+# --- parameters
+
+
+class Lazy(User):
+    """What has no shape before the first forward pass."""
+
+    def prepare(self) -> None:
+        self.late = nn.LazyLinear(self.width)
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        return self.late(x)
+
+
+class Complex(User):
+    """A parameter of complex numbers."""
+
+    def prepare(self) -> None:
+        self.filter = nn.Parameter(torch.randn(self.width // 2 + 1, dtype=torch.complex64))
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        return torch.fft.irfft(torch.fft.rfft(x.float()) * self.filter, x.shape[-1]).to(x.dtype)
+
+
+class Half(User):
+    """A parameter of half precision."""
+
+    def prepare(self) -> None:
+        self.coarse = nn.Linear(self.width, self.width, dtype=torch.bfloat16)
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        return self.coarse(x.bfloat16()).to(x.dtype)
+
+
+class Spectral(User):
+    """A weight that is computed anew in every pass, from a buffer that changes."""
+
+    def prepare(self) -> None:
+        self.linear = nn.utils.parametrizations.spectral_norm(nn.Linear(self.width, self.width))
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        return self.linear(x)

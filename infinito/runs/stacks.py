@@ -147,7 +147,7 @@ def plan(
         groups.setdefault((run.design, run.arm), []).append(run)
     jobs = []
     for (_, arm), runs in groups.items():
-        how = train or study.params.train.of(arm)
+        how = (train or study.params.train.of(arm)).model_copy(update={"engine": engine})
         make = network_maker(how.arms[arm], how.trunk, data, initial)
         predicted = _bytes_per_run(how, arm, make, data, device)
         longest = max(len(some) for (_, other), some in groups.items() if other == arm)
@@ -157,7 +157,7 @@ def plan(
                 StackJob(
                     study=study.params.study,
                     arm=how.arms[arm],
-                    train=how.model_copy(update={"stack": width, "engine": engine}),
+                    train=how.model_copy(update={"stack": width}),
                     data=folder,
                     data_sha256=data.sha256,
                     runs=tuple(runs[start : start + width]),

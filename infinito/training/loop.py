@@ -131,7 +131,7 @@ class _Run:
         self.loop, self.settings = loop, settings
         self.network = loop.draw(init_seed, data)
         self.initial = state_of(self.network)
-        self.losses = torch.zeros(settings.steps, device=loop.device)
+        self.losses = torch.zeros(settings.steps, dtype=torch.float64, device=loop.device)
         self.trace = torch.zeros(settings.steps, dtype=torch.int32, device=loop.device)
         self.curve: list[float] = []
         self.tensor_trace: list[Tensor] = []
