@@ -135,12 +135,12 @@ class Values:
     @property
     def metric(self) -> Metric:
         if self.standardised:
-            return Metric("loss", "squared error, in variances of the target", "lower", guess=1.0)
-        return Metric("loss", "squared error", "lower", guess=self.variance)
+            return Metric("squared error", "variances of the target", "lower", guess=1.0)
+        return Metric("squared error", "squared units of the target", "lower", guess=self.variance)
 
     @property
     def scores(self) -> Mapping[str, Metric]:
-        unit = "in the target's own unit" if self.outputs == 1 else "in standard deviations of the targets"
+        unit = "units of the target" if self.outputs == 1 else "standard deviations of the targets"
         return {"absolute_error": Metric("absolute_error", unit, "lower", self.deviation, None, "Mean absolute error")}
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Measured:

@@ -127,7 +127,7 @@ def test_values_are_standardised_and_their_error_is_told_in_their_own_unit(prepa
     torch.testing.assert_close(data.targets.std(correction=0), torch.tensor(1.0))
     score, guess = data.task.measure(torch.zeros_like(data.targets), data.targets), data.task.scores["absolute_error"]
     assert float(score["absolute_error"][0].mean()) == pytest.approx(guess.guess, rel=1e-5)
-    assert guess.guess == pytest.approx(16, rel=0.1) and guess.unit == "in the target's own unit"
+    assert guess.guess == pytest.approx(16, rel=0.1) and guess.unit == "units of the target"
     plain = loaded(prepare(kind="values", inputs=["a"], standardise=False))
     assert plain.task.metric.guess == pytest.approx(400, rel=0.2) and plain.targets.mean() > 400
     assert plain.task.scores["absolute_error"].guess == pytest.approx(guess.guess)
