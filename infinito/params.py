@@ -436,6 +436,11 @@ def _check_together(file: Path, params: Params) -> None:
         raise ValueError(
             f"{file}: prepare.min_depth: found {prepare.min_depth}; allowed: at most max_depth ({prepare.max_depth})"
         )
+    if isinstance(prepare, Arrays) and prepare.validation + prepare.test >= 1:
+        raise ValueError(
+            f"{file}: prepare.test: found {prepare.test}, beside validation: {prepare.validation}; "
+            "allowed: less than 1 together, so that some are left for training"
+        )
     if isinstance(prepare, Text) and (prepare.tokenizer == "train") != (prepare.vocabulary is not None):
         raise ValueError(
             f"{file}: prepare.vocabulary: found {prepare.vocabulary}; "

@@ -1,7 +1,8 @@
 """Networks: ordinary single-model modules that know nothing of seeds, stacks or masks.
 
 `build` makes one by name. A name with a colon, `package.module:Class`, is imported, so a user brings their own network
-without a change here. A network takes integer [B, T] and gives logits [B, T, V]. It may define
+without a change here. A network takes a batch of its task's inputs and gives the task's outputs: for tokens, integer
+[B, T] and logits [B, T, V]. It may define
 `forward_with_penalty(input_ids) -> (logits, scalar)`; the scalar is then added to its training loss. Or, its own way to
 the same loss, `nats_with_penalty(input_ids, targets) -> (cross-entropy of every token in nats [B, T], scalar)`.
 """
@@ -19,10 +20,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from infinito.networks.convolutional import Convolutional
 from infinito.networks.infinito_v52 import InfinitoV52
+from infinito.networks.mlp import MLP
 from infinito.networks.transformer import Transformer
 
-NETWORKS: dict[str, type[nn.Module]] = {"transformer": Transformer, "infinito_v52": InfinitoV52}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "transformer": Transformer,
+    "infinito_v52": InfinitoV52,
+    "mlp": MLP,
+    "convolutional": Convolutional,
+}
 
 
 def resolve(name: str) -> type[nn.Module]:
@@ -51,7 +59,7 @@ def build(name: str, **settings: Any) -> nn.Module:
 
     Args:
         name: a key of `NETWORKS`, or `package.module:Class`.
-        settings: vocabulary, width, layers, heads, length, causal, dropout, and the network's own.
+        settings: what the task gives, the shared trunk, and the network's own.
 
     Raises:
         ValueError: see `resolve`; a setting the network doesn't take, misses or refuses.

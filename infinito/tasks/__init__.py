@@ -8,19 +8,23 @@ from pathlib import Path
 
 from infinito import params
 from infinito.storage import file_sha256, read_json
-from infinito.tasks import dyck, text
+from infinito.tasks import arrays, dyck, own, text
 from infinito.tasks.split import IGNORE, Split
 from infinito.tasks.task import Data, Metric, Task, label_smoothing
 
-TASKS = {"dyck": dyck, "text": text}
+TASKS = {"dyck": dyck, "text": text, "arrays": arrays, "own": own}
 
 
-def prepare(settings: params.Dyck | params.Text, folder: Path, study: Path) -> None:
+def prepare(settings: params.Prepare, folder: Path, study: Path) -> None:
     """Write `folder`/{train,validation,test}.parquet and manifest.json; `study`: where relative sources are."""
     if isinstance(settings, params.Dyck):
         dyck.prepare(settings, folder)
-    else:
+    elif isinstance(settings, params.Text):
         text.prepare(settings, folder, study)
+    elif isinstance(settings, params.Arrays):
+        arrays.prepare(settings, folder, study)
+    else:
+        own.prepare(settings, folder)
 
 
 def load(folder: Path) -> Data:

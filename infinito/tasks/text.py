@@ -15,7 +15,6 @@ of the training text, which ends a line.
 import glob
 import hashlib
 import itertools
-import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,8 @@ from torch import Tensor
 from infinito import params
 from infinito.seeds import stream
 from infinito.storage import file_sha256, read_table, sha256, write_table, write_text
+from infinito.tasks import hub
+from infinito.tasks.hub import local, one_line
 from infinito.tasks.split import IGNORE, Split, write_manifest
 from infinito.tasks.tokens import Tokens
 
@@ -42,7 +43,6 @@ FILES = {"train": ("train",), "validation": ("validation", "valid"), "test": ("t
 KINDS = {".txt": "text", ".parquet": "parquet"}  # what `datasets` calls them
 # A document's own hash says which split of a single Parquet file it belongs to, so copies stay in one split.
 SHARES = {"train": (0, 90), "validation": (90, 95), "test": (95, 100)}
-HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 AT_ONCE = 1000  # rows or lines
 
 
@@ -169,23 +169,9 @@ def load(folder: Path, manifest: dict[str, Any]) -> Text:
     )
 
 
-def _local(key: str, name: str, study: Path) -> Path | None:
-    """The file or folder behind a name; None where only the hub can have it.
-
-    Raises:
-        ValueError: there is no such file, and the hub has no such names.
-    """
-    path = study / name
-    if path.exists():
-        return path
-    if HUB_NAME.fullmatch(name) and path.suffix not in KINDS:
-        return None
-    raise ValueError(f"prepare.{key}: {path}: no such file or folder")
-
-
 def _source(settings: params.Text, study: Path) -> dict[str, list[str]]:
     """The rows of every split."""
-    path = _local("source", settings.source, study)
+    path = local("source", settings.source, study, KINDS)
     if path is None:
         found = _from_hub(settings.source, settings.config)
     elif path.is_dir():
@@ -232,7 +218,7 @@ def _from_files(files: Sequence[Path]) -> list[str]:
             try:
                 columns = pq.read_schema(file).names
             except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{file}: not a readable Parquet file: {_one_line(error)}") from error
+                raise ValueError(f"{file}: not a readable Parquet file: {one_line(error)}") from error
             if "text" not in columns:
                 raise ValueError(f"{file}: found the columns {', '.join(columns)}; needed: text")
     kind, patterns = KINDS[files[0].suffix], [glob.escape(str(file)) for file in files]
@@ -241,18 +227,11 @@ def _from_files(files: Sequence[Path]) -> list[str]:
             rows = datasets.load_dataset(kind, data_files=patterns, split="train", streaming=True, cache_dir=cache)
             return _column(rows.select_columns("text").iter(AT_ONCE), str(files[0]))
         except (OSError, UnicodeDecodeError, pa.ArrowException, datasets.exceptions.DatasetGenerationError) as error:
-            raise ValueError(f"{files[0]}: not readable as {kind}: {_one_line(error)}") from error
+            raise ValueError(f"{files[0]}: not readable as {kind}: {one_line(error)}") from error
 
 
 def _from_hub(name: str, config: str | None) -> dict[str, list[str]]:
-    import datasets
-
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    try:
-        loaded = datasets.load_dataset(name, config)
-    except Exception as error:  # whatever may happen on the way to the hub
-        raise ValueError(f"prepare.source: {name!r} can't be loaded from the hub: {_one_line(error)}") from error
-    found = {}
+    loaded, found = hub.load(name, config), {}
     for split in FILES:
         if split not in loaded:
             splits = ", ".join(map(str, loaded))
@@ -283,7 +262,7 @@ def _tokenizer(settings: params.Text, study: Path, lines: Sequence[str]) -> "Tok
     import tokenizers
 
     name, vocabulary = settings.tokenizer, settings.vocabulary
-    path = None if vocabulary else _local("tokenizer", name, study)
+    path = None if vocabulary else local("tokenizer", name, study, KINDS)
     try:
         if vocabulary:
             tokenizer = _byte_level(tokenizers.models.BPE())
@@ -307,7 +286,7 @@ def _tokenizer(settings: params.Text, study: Path, lines: Sequence[str]) -> "Tok
             raise FileNotFoundError("no tokenizer.json, and no vocab.json with merges.txt")
     except Exception as error:  # the Rust code raises bare exceptions, and the way to the hub any other
         where = path or f"{name!r}, from the hub"
-        raise ValueError(f"prepare.tokenizer: {where}: {_one_line(error)}") from error
+        raise ValueError(f"prepare.tokenizer: {where}: {one_line(error)}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if not tokenizer.encode("\n", add_special_tokens=False).ids:
@@ -334,7 +313,3 @@ def _encode(tokenizer: "Tokenizer", lines: Sequence[str]) -> tuple[np.ndarray, n
         lengths += [len(line) for line in ids]
         parts.append(np.fromiter(itertools.chain.from_iterable(ids), np.int32))
     return np.concatenate(parts), np.cumsum(lengths)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
