@@ -7,6 +7,7 @@ from infinito import params, runs, seeds, tasks
 from infinito.params import Study
 from infinito.runs import ARMS, FanOut, Run, RunTable, stacks
 from infinito.statistics import sequential
+from infinito.tasks.measure import check_metrics
 
 
 def _paired(train: params.Train, pool: str, first: int, last: int) -> list[Run]:
@@ -41,6 +42,7 @@ def _looks(train: params.Train) -> list[int]:
 def train(study: Study, fan_out: FanOut) -> None:
     """data -> models/runs: all designs, all arms; a sequential design stops as soon as it has its answer."""
     data, train = tasks.load(study.data), study.params.train
+    check_metrics(study.folder / "params.yaml", study.params.compare.metrics, data.task)
     folders: list[Path] = []
     stack = 0
     for first, last in itertools.pairwise([0, *_looks(train)]):
