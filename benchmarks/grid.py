@@ -17,7 +17,8 @@ from infinito.params import Study, load_study
 from infinito.runs import stacks
 from infinito.runs.finish import finish
 from infinito.runs.provenance import environment, this_device
-from infinito.stages import STAGES, crossed
+from infinito.stages import STAGES
+from infinito.stages.train import crossed
 from infinito.storage import read_json, write_json
 
 

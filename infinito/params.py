@@ -356,7 +356,7 @@ def _explain(file: Path, error: ValidationError, inside: str = "") -> str:
             problems[key, ""] = f"{key}: unknown key"
         elif e["type"] == "missing":
             problems[key, ""] = f"{key}: missing key"
-        elif e["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        elif e["type"] in ("union_tag_invalid", "union_tag_not_found", "model_attributes_type"):
             problems[key, ""] = _unknown_member(key, e.get("input"))
         else:
             found = e.get("input")

@@ -18,8 +18,8 @@ from infinito.training import loop, stacked, vectorizable
 logger = logging.getLogger(__name__)
 
 Engine = Literal["stacked", "loop"]
-# parameters of a network, above which one run fills the device, so that stacking brings nothing (docs/engine.md)
-LARGE = {"cpu": 10_000_000, "cuda": 20_000_000}
+# floating point operations of a step, above which one run fills the device and stacking brings little (docs/engine.md)
+LARGE = {"cpu": 1e10, "cuda": 1e12}
 FEW, MORE, TOGETHER = 3, 13, 4  # steps whose times are compared, and runs of a stack, in the measurement
 
 
@@ -94,15 +94,15 @@ def _choose(train_json: str, device: str, folder: Path, data_sha256: str) -> Eng
         for refusal in refusals.values():
             raise ValueError(f"{refusal}; or train.engine: auto, or loop, which trains it as it is")
         return "stacked"
-    size = {arm: _parameters(train, arm, data) for arm in train.arms}
-    largest = max(size, key=lambda arm: size[arm])
+    size = {arm: _arithmetic(train, arm, data) for arm in train.arms if not refusals}
     if refusals:
         arm, reason = next(iter(refusals.items()))
-    elif size[largest] > LARGE[device]:
-        arm, name = largest, train.arms[largest].network
-        reason = f"network: {name!r}: has {size[largest]:,} parameters, so that one run fills the device"
     else:
-        return "stacked"
+        arm = max(size, key=lambda arm: size[arm])
+        if size[arm] <= LARGE[device]:
+            return "stacked"
+        name, billions = train.arms[arm].network, size[arm] / 1e9
+        reason = f"network: {name!r}: a step takes {billions:,.3g} GFLOP, so that one run fills the device"
     logger.warning(
         "train.engine: auto takes loop, one run after the other: %s (%s)", reason, _speeds(train, arm, refusals, data)
     )
@@ -125,10 +125,11 @@ def _refusal(train: params.Train, arm: str, data: tasks.Data, device: str) -> st
     return None
 
 
-def _parameters(train: params.Train, arm: str, data: tasks.Data) -> int:
+def _arithmetic(train: params.Train, arm: str, data: tasks.Data) -> float:
+    """Floating point operations of a step of one run: three times those of the forward pass."""
     with training.drawing(0, "unused"):
-        network = _maker(train, arm, data)()
-    return sum(p.numel() for p in network.parameters() if not nn.parameter.is_lazy(p))
+        network = _maker(train, arm, data)().eval()
+        return 3.0 * train.of(arm).batch * networks.flops(network, data.validation.inputs[:1].cpu())
 
 
 def _speeds(train: params.Train, arm: str, refusals: dict[str, str], data: tasks.Data) -> str:

@@ -45,11 +45,11 @@ def test_one_network_that_cannot_be_stacked_makes_it_the_loop_for_all(
 def test_a_large_network_is_trained_by_the_loop(
     write_study: Callable[..., Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(LARGE, "cpu", 100)
+    monkeypatch.setitem(LARGE, "cpu", 100.0)
     with caplog.at_level(logging.WARNING, "infinito.runs.engine"):
         jobs = planned(write_study({"train.engine": "auto"}))
     assert {job.train.engine for job in jobs} == {"loop"}
-    assert "parameters, so that one run fills the device" in caplog.text
+    assert "GFLOP, so that one run fills the device (" in caplog.text
 
 
 def test_who_insists_on_stacking_gets_the_reason(write_study: Callable[..., Path]) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tasks.arrays import given
-from tests.tasks.arrays.test_sources import idx, png
+from tests.tasks.arrays.test_array_sources import idx, png
 
 Prepare = Callable[..., Path]
 N = 100
