@@ -27,7 +27,7 @@ from infinito.training import loop, optimisers, stacked
 Json = dict[str, Any]
 
 WARM, STEPS = {"cpu": 10, "cuda": 30}, {"cpu": 30, "cuda": 230}
-WIDTHS = {"cpu": (32, 64, 128, 256, 512), "cuda": (64, 128, 256, 512, 1024, 2048)}
+WIDTHS = {"cpu": (64, 256, 512), "cuda": (64, 128, 256, 512, 1024, 2048)}
 TOGETHER = {"cpu": 5, "cuda": 16}
 LANGUAGE_MODEL = {"width": 512, "layers": 6, "heads": 8, "dropout": 0.1}
 

@@ -16,6 +16,7 @@ import yaml
 pytest.register_assert_rewrite("tests.comparisons", "tests.report.pages")
 os.environ["INFINITO_COMPILE"] = "0"  # compiling takes longer than a tiny study; the engine's tests compile on purpose
 ROOT = Path(__file__).parent.parent
+OF_TOKENS = ("transformer", "infinito_v52")  # the built-in networks that take tokens
 
 TINY: dict[str, Any] = {
     "study": "tiny",

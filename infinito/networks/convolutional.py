@@ -6,6 +6,7 @@ Shapes: B batch, C channels of the image, D width, H height, W width of the imag
 from torch import Tensor, nn
 
 from infinito.networks.outputs import outputs_of
+from infinito.operations.augmentation import Flip, Shift
 
 
 class Convolutional(nn.Module):
@@ -19,6 +20,7 @@ class Convolutional(nn.Module):
         classes, labels, outputs: K; one of them, as the task has it.
         width, layers: D, the channels of every block, and how many blocks there are.
         dropout: rate behind every block.
+        shift, flip: augmentation in training: by how many pixels images are moved, whether they are mirrored.
     """
 
     def __init__(
@@ -31,11 +33,14 @@ class Convolutional(nn.Module):
         classes: int | None = None,
         labels: int | None = None,
         outputs: int | None = None,
+        shift: int = 0,
+        flip: bool = False,
     ) -> None:
         super().__init__()
         if len(shape) != 3:
             raise ValueError(f"shape: found {tuple(shape)}; allowed: an image's (channels, height, width)")
         channels, height, across = shape
+        self.augmentation = nn.Sequential(*([Shift(shift)] if shift else []), *([Flip()] if flip else []))
         self.blocks = nn.ModuleList()
         for _ in range(layers):
             smaller = min(height, across) > 1
@@ -54,6 +59,7 @@ class Convolutional(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, C, H, W] -> [B, K]."""
+        x = self.augmentation(x)
         for block in self.blocks:
             x = block(x)
         return self.output_projection(x.flatten(1))

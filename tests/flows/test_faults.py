@@ -352,6 +352,6 @@ def keeper_log(study: Path) -> str:
 
 def test_the_table_of_faults_names_tests_that_exist() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "operations.md").read_text()))
-    files = [ROOT / "tests" / f"test_{name}.py" for name in ("faults", "flows", "serve")]
+    files = [ROOT / "tests" / "flows" / f"test_{name}.py" for name in ("faults", "flows", "serve")]
     defined = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)}
     assert named and named <= defined, named - defined

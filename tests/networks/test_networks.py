@@ -7,18 +7,19 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from infinito.networks import NETWORKS, build, infinito_v52, load_v52, transformer
+from infinito.networks import build, infinito_v52, load_v52, transformer
 from infinito.networks.infinito_v52 import COMPONENTS, IITGuidedMemory, InfinitoV52
 from infinito.networks.transformer import Transformer
 from infinito.operations.noise import KeyedGaussianNoise, keyed
 from infinito.tasks import IGNORE
 from infinito.tasks.tokens import token_nats
+from tests.conftest import OF_TOKENS
 
 SETTINGS = {"vocabulary": 11, "width": 16, "layers": 2, "heads": 2, "length": 12, "causal": False, "dropout": 0.1}
 ORIGINAL = Path(os.environ.get("INFINITO_DATA", "no-such-folder")) / "infinito-v5.2"
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", OF_TOKENS)
 def test_gives_logits_for_any_length_up_to_its_own(name: str) -> None:
     network = build(name, **SETTINGS).eval()
     for length in (1, 2, 3, 7, 12):
@@ -84,7 +85,11 @@ def test_a_bad_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name, settings, message",
     [
-        ("lstm", SETTINGS, "'lstm' is unknown; allowed: transformer, infinito_v52, or package.module:Class"),
+        (
+            "lstm",
+            SETTINGS,
+            "'lstm' is unknown; allowed: transformer, infinito_v52, mlp, convolutional, or package.module",
+        ),
         ("no.such.module:Net", SETTINGS, "can't be imported: ModuleNotFoundError"),
         ("torch.nn:NoSuchClass", SETTINGS, "can't be imported: AttributeError"),
         ("math:sqrt", SETTINGS, "must be a torch.nn.Module class"),
@@ -99,7 +104,7 @@ def test_a_bad_name_or_setting_is_one_clear_error(name: str, settings: dict[str,
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", OF_TOKENS)
 @pytest.mark.parametrize("training", [False, True])
 def test_a_causal_network_does_not_see_the_future(name: str, training: bool) -> None:
     network = build(name, **(SETTINGS | {"causal": True, "dropout": 0.0})).train(training)

@@ -17,7 +17,7 @@ from infinito.runs import stacks
 from infinito.runs.table import Run
 from infinito.stages import STAGES
 from infinito.training import vectorizable
-from tests.conftest import in_process
+from tests.conftest import OF_TOKENS, in_process
 from tests.reference import train_one
 
 SETTINGS = training.Settings(
@@ -178,7 +178,7 @@ def test_what_passes_is_trained_as_by_the_plain_loop(
         assert moved > 1e-3
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", OF_TOKENS)
 def test_the_built_in_networks_pass(name: str, data: tasks.Data, caplog: pytest.LogCaptureFixture) -> None:
     vectorizable.check(name, maker(name, data), data)
     assert not [said for said in caplog.records if said.name == vectorizable.__name__]  # no warning either
@@ -235,8 +235,8 @@ def test_the_engine_itself_says_in_one_line_what_it_cannot_compile(data: tasks.D
 
 
 @pytest.mark.skipif(training.compiler() is None, reason="no C++ compiler")
-def test_one_process_compiles_any_number_of_programs(data: tasks.Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 1)
+@torch._dynamo.config.patch(recompile_limit=1)
+def test_one_process_compiles_any_number_of_programs(data: tasks.Data) -> None:
     one = dataclasses.replace(SETTINGS, steps=1)
     for name in ("ModuleDropout", "LayerNorm"):
         program = training.Program(maker(f"tests.users:{name}", data), data.task)
@@ -252,7 +252,8 @@ def test_a_study_is_refused_before_any_worker_starts(write_study: Callable[..., 
     wanted = [Run(arm, "pairs", 1, 1) for arm in ("candidate", "baseline")]
     with pytest.raises(ValueError, match="users.py:.*F.dropout"):
         stacks.plan(study, tasks.load(study.data), wanted)
-    assert stacks.plan(study, tasks.load(study.data), wanted[1:])
+    with pytest.raises(ValueError, match="or train.engine: auto, or loop, which trains it as it is"):
+        stacks.plan(study, tasks.load(study.data), wanted[1:])  # a study has one engine
 
 
 def test_a_study_tries_a_network_once(write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

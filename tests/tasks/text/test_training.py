@@ -14,7 +14,7 @@ from infinito.runs.table import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_json
 from infinito.tasks import text
-from tests.conftest import in_process
+from tests.conftest import OF_TOKENS, in_process
 from tests.tasks.text.corpus import SETTINGS, scored
 
 pytest.importorskip("datasets")
@@ -22,7 +22,7 @@ pytest.importorskip("tokenizers")
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", OF_TOKENS)
 def test_no_logit_depends_on_a_later_token(name: str, training: bool, data: text.Text) -> None:
     """In training too, where the same noise falls on both texts."""
     torch.manual_seed(0)
