@@ -10,7 +10,7 @@ from infinito.lineage.figure import explain
 from infinito.lineage.markdown import as_markdown
 from infinito.lineage.pipeline import Pipeline
 from infinito.lineage.stages import lineage
-from tests.recorded import CODE, dvc, git
+from tests.recorded import CODE, ROOM, dvc, git
 
 
 @pytest.fixture
@@ -57,6 +57,18 @@ def test_lineage_is_what_dvc_recorded_and_what_is_there(study: Path) -> None:
     assert f"\n\n* {', '.join(stages)} ran on {record['device']} ({record['processor']})\n" in text
     assert "    train --> compare\n" in text and "| train | Cached | up to date |" in text
     assert inputs["infinito/questions/compare.py"]["md5"] in text and "| train | train.steps | 6 |" in text
+
+
+def test_the_caches_of_python_change_nothing(study: Path) -> None:
+    """Neither for DVC nor for the lineage: a room is its files, whoever has imported it."""
+    cache = study / ROOM / "__pycache__"
+    cache.mkdir()
+    (cache / "paired.cpython-311.pyc").write_bytes(b"code")
+    assert "up to date" in dvc(study, "status")
+    assert {stage["status"] for stage in lineage(study)["stages"].values()} == {"up to date"}
+    (cache.parent / "new.py").write_text("")
+    assert "compare" in dvc(study, "status")
+    assert lineage(study)["stages"]["compare"]["changed"] == ["infinito/statistics"]
 
 
 def test_what_has_changed_is_named(study: Path) -> None:
