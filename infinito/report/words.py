@@ -135,9 +135,10 @@ def meaning(metric: Metric) -> str:
     """What a metric is, after its name: "Loss is ..."."""
     what, _, part = metric.unit.partition(" per ")
     if what == "nats" and metric.better == "lower":
+        right, gets = ("the right token", "right tokens get") if part == "token" else ("the right answer", "it gets")
         return (
-            f"is the mean of −ln(probability of the right {part}), in nats; lower is better. 0.01 nats less means that "
-            f"right {part}s get about 1% more probability."
+            f"is the mean of −ln(probability of {right}), in nats; lower is better. 0.01 nats less means that "
+            f"{gets} about 1% more probability."
         )
     return f"is measured in {metric.unit}; {metric.better} is better."
 
