@@ -87,12 +87,12 @@ def _equal_compute(
     longer = {"steps": train.steps * compute.size, "warmup": train.warmup * compute.size}
     costs = {"training_compute": 1.0, "inference_compute": 1 / compute.size}
     designs["longer"] = (train.model_copy(update=longer), "training", {"steps": longer["steps"]} | costs)
-    if isinstance(train.trunk.get("width"), int):
-        width = _wider(train, data, compute.size)
-        cost = _flops(train, data, width) / (compute.size * _flops(train, data, train.trunk["width"]))
+    base = _width(train)
+    if base is not None:
+        width = _wider(train, data, base, compute.size)
+        cost = _flops(train, data, width) / (compute.size * _flops(train, data, base))
         costs = dict.fromkeys(("training_compute", "inference_compute"), cost)
-        how = train.model_copy(update={"trunk": train.trunk | {"width": width}})
-        designs["wider"] = (how, "inference", {"width": width} | costs)
+        designs["wider"] = (_at(train, width), "inference", {"width": width} | costs)
     fresh = iter(seeds.pool(train.seed, "ensemble", 2 * compute.runs))
     jobs = []
     for design, (how, _, _) in designs.items():
@@ -118,16 +118,34 @@ def _equal_compute(
     return found
 
 
+def _width(train: params.Train) -> int | None:
+    """The candidate's width, if there is such a setting: its own, or that of the trunk."""
+    width = (train.trunk | train.candidate.settings).get("width")
+    return width if isinstance(width, int) else None
+
+
+def _at(train: params.Train, width: int) -> params.Train:
+    """The same with another width of the candidate, set where it has it."""
+    own = train.candidate.settings
+    if "width" not in own:
+        return train.model_copy(update={"trunk": train.trunk | {"width": width}})
+    return train.model_copy(
+        update={"candidate": train.candidate.model_copy(update={"settings": own | {"width": width}})}
+    )
+
+
 def _flops(train: params.Train, data: tasks.Data, width: int) -> int:
     """Arithmetic of the candidate's forward pass on one example, at some width."""
-    make = network_maker(train.candidate, train.trunk | {"width": width}, data)
+    how = _at(train, width)
+    make = network_maker(how.candidate, how.trunk, data)
     with training.drawing(0, "unused"):
         network = make().eval()
     return networks.flops(network, data.validation.inputs[:1].cpu())
 
 
-def _wider(train: params.Train, data: tasks.Data, size: int) -> int:
-    """The smallest width at which the candidate costs at least `size` times as much to run."""
-    widths = range(train.trunk["width"], train.trunk["width"] * size + 1, train.trunk.get("heads", 1))
-    wanted = size * _flops(train, data, train.trunk["width"])
+def _wider(train: params.Train, data: tasks.Data, width: int, size: int) -> int:
+    """The smallest width at which the candidate costs at least `size` times as much to run as at `width`."""
+    heads = (train.trunk | train.candidate.settings).get("heads", 1)
+    widths = range(width, width * size + 1, heads)
+    wanted = size * _flops(train, data, width)
     return widths[bisect.bisect_left(widths, wanted, hi=len(widths) - 1, key=lambda width: _flops(train, data, width))]

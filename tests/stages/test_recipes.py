@@ -1,15 +1,18 @@
 """A whole study whose arms differ in their recipe, by the loop, of a network that can't be stacked."""
 
+import importlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from infinito import tasks
 from infinito.params import load_study
 from infinito.runs import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_json, read_table
 from tests.conftest import ROOT, Infinito, in_process
 
+ensemble = importlib.import_module("infinito.stages.ensemble")  # of that name the room hands on the stage
 OWN = {
     "optimiser": {"name": "sgd", "momentum": 0.9, "nesterov": True},
     "steps": 9,
@@ -66,3 +69,15 @@ def test_arms_may_differ_in_their_optimiser_alone(write_study: Callable[..., Pat
     candidate, baseline = RunTable.load(study.runs).pairs()
     assert set(candidate["run_id"]).isdisjoint(baseline["run_id"])
     assert (candidate["test_loss"] != baseline["test_loss"]).all()
+
+
+def test_a_wider_candidate_is_wider_wherever_its_width_is_set(write_study: Callable[..., Path]) -> None:
+    candidate = {"network": "transformer", "settings": {"width": 6, "heads": 1}}
+    study = load_study(write_study({"train.candidate": candidate}))
+    STAGES["prepare"](study, in_process)
+    train, data = study.params.train.of("candidate"), tasks.load(study.data)
+    base = ensemble._width(train)
+    assert base == 6
+    width = ensemble._wider(train, data, base, 3)
+    assert ensemble._flops(train, data, width) >= 3 * ensemble._flops(train, data, 6) > ensemble._flops(train, data, 7)
+    assert ensemble._at(train, width).candidate.settings == {"width": width, "heads": 1}
