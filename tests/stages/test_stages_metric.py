@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from infinito import runs, tasks, training
 from infinito.params import load_study
@@ -19,6 +20,7 @@ from infinito.tasks.tokens import Tokens
 from tests.comparisons import negated
 from tests.conftest import in_process
 from tests.stages.test_stages import change
+from tests.users import User
 
 
 class Higher(Tokens):
@@ -115,12 +117,23 @@ def test_members_whose_outputs_are_averaged(finished_study: Path, monkeypatch: p
         assert result[arm]["error_correlation"] == pytest.approx(ensembles.error_correlation(mine))
 
 
+class Fixed(User):
+    """A network whose width is no setting."""
+
+    def __init__(self, vocabulary: int, length: int, causal: bool, rate: float = 0.0) -> None:
+        super().__init__(vocabulary, 8, 1, 1, length, causal, rate)
+        self.drop = nn.Dropout(rate)
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        return self.drop(x)
+
+
 def test_networks_without_a_width_are_compared_with_longer_training_only(write_study: Callable[..., Path]) -> None:
-    trunk = {"width": 8, "layers": 1, "heads": 2, "dropout": 0.1}
+    fixed = "tests.stages.test_stages_metric:Fixed"
     changes = {
         "train.trunk": {},
-        "train.candidate.settings": trunk | {"memory_slots": 8},
-        "train.baseline.settings": trunk,
+        "train.candidate": {"network": fixed, "settings": {"rate": 0.1}},
+        "train.baseline": {"network": fixed, "settings": {}},
         "train.grid": None,
         "attribute": None,
         "golden": None,
