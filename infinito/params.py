@@ -168,12 +168,14 @@ BEFORE: dict[str, Any] = {
 def recipe(train: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """How a run is trained: the recipe in a section `train`, with an arm's own keys in the place of the shared ones.
 
-    An arm's `trunk` names only what it has otherwise.
+    An arm's `trunk` names only what it has otherwise. Where the best point of the curve is kept, its points are part of it.
     """
     own = dict(own or {})
     if "trunk" in own:
         own["trunk"] = {**train["trunk"], **own["trunk"]}
-    found = {key: value for key, value in {**train, **own}.items() if key in RECIPE}
+    whole = {**train, **own}
+    keys = (*RECIPE, "curve_every") if whole.get("keep") == "best" else RECIPE
+    found = {key: value for key, value in whole.items() if key in keys}
     return {key: value for key, value in found.items() if key not in BEFORE or value != BEFORE[key]}
 
 

@@ -23,10 +23,12 @@ _PLAN_KEYS = {
 
 def promise(params: Params) -> dict[str, Any]:
     """The part of params.yaml that a plan fixes, beside pairs, looks and seed."""
+    train = params.train
+    best = any(train.of(arm).keep == "best" for arm in train.arms)  # even if the shared recipe keeps the last
     return {
         "study": params.study,
-        "arms": {name: arm.promised for name, arm in params.train.arms.items()},
-        "train": params.train.recipe,
+        "arms": {name: arm.promised for name, arm in train.arms.items()},
+        "train": train.recipe | ({"curve_every": train.curve_every} if best else {}),
         "metrics": list(params.compare.metrics),
         "alpha": params.compare.alpha,
         "smallest_effect": params.compare.smallest_effect,

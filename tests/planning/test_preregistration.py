@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from infinito.params import Study, load_study
 from infinito.planning import preregistration
 from infinito.runs import stacks
 from infinito.runs.table import Run, RunTable
+from infinito.stages import STAGES
 from infinito.storage import read_json, write_json
 from tests.conftest import in_process
 from tests.plans import change, make
@@ -50,6 +52,30 @@ def test_the_settings_of_a_plan_are_those_that_make_a_run(finished_study: Path) 
         changed = train.model_copy(update={key: other.get(key, 1234)})
         again = dataclasses.replace(job, train=changed)
         assert (again.run_id(again.runs[0]) != job.run_id(job.runs[0])) == (key in params.RECIPE), key
+
+
+@pytest.mark.parametrize("where", ["shared", "candidate"])
+def test_where_the_best_point_counts_the_points_are_part_of_the_promise(
+    write_study: Callable[..., Path], where: str
+) -> None:
+    """A run has another identity with another curve, and a stack of another curve was not trained as promised."""
+    keep = {"train.keep": "best"} if where == "shared" else {"train.candidate.train": {"keep": "best"}}
+    found = []
+    for every in (3, 2):
+        study = load_study(write_study(keep | {"train.curve_every": every}))
+        STAGES["prepare"](study, in_process)
+        data = tasks.load(study.data)
+        jobs = stacks.plan(study, data, [Run(arm, "pairs", 1, 1) for arm in ("candidate", "baseline")])
+        records = [
+            {"name": job.name, "arm": job.arm.identity, "train": job.train.model_dump(), "data_sha256": data.sha256}
+            for job in jobs
+        ]
+        ids = [job.run_id(job.runs[0]) for job in jobs]
+        found.append((preregistration.promise(study.params) | {"data_sha256": data.sha256}, records, ids))
+    (promised, records, ids), (_, others, other_ids) = found
+    assert [preregistration.other_settings(promised, record) for record in records] == [None, None]
+    assert preregistration.other_settings(promised, others[0]) == "train.curve_every"
+    assert ids[0] != other_ids[0] and (ids[1] != other_ids[1]) == (where == "shared")
 
 
 def test_the_hash_of_a_plan_does_not_depend_on_the_order_of_its_keys(finished_study: Path) -> None:
