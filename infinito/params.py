@@ -168,7 +168,7 @@ BEFORE: dict[str, Any] = {
 def recipe(train: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """How a run is trained: the recipe in a section `train`, with an arm's own keys in the place of the shared ones.
 
-    An arm's `trunk` names only what it has otherwise. Where the best point of the curve is kept, its points are part of it.
+    An arm's `trunk` names only what it has otherwise. Where a best point is kept, the curve's points belong to it.
     """
     own = dict(own or {})
     if "trunk" in own:
