@@ -83,7 +83,7 @@ def export(
             "network": arm.network,
             "settings": trunk | dict(data.task.given) | arm.settings,
             "task": study.params.prepare.model_dump(),
-            "train": study.params.train.model_dump(),
+            "train": study.params.train.of("candidate").model_dump(),
         },
     )
     facts: dict[str, Any] = {

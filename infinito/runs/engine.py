@@ -21,6 +21,7 @@ Engine = Literal["stacked", "loop"]
 # floating point operations of a step, above which one run fills the device and stacking brings little (docs/engine.md)
 LARGE = {"cpu": 1e10, "cuda": 1e12}
 FEW, MORE, TOGETHER = 3, 13, 4  # steps whose times are compared, and runs of a stack, in the measurement
+MEASURED = {"cpu": 3e9, "cuda": 3e11}  # operations of a step up to which that takes seconds, not minutes
 
 
 def compiles(device: str) -> bool:
@@ -89,23 +90,24 @@ def choose(train: params.Train, device: str, folder: Path, data: tasks.Data) -> 
 def _choose(train_json: str, device: str, folder: Path, data_sha256: str) -> Engine:
     """See `choose`; once per process, however often a study plans."""
     train, data = params.Train.model_validate_json(train_json), tasks.load(folder)
+    size = {arm: _arithmetic(train, arm, data) for arm in train.arms}
     refusals = {arm: refusal for arm in train.arms if (refusal := _refusal(train, arm, data, device))}
     if train.engine == "stacked":
         for refusal in refusals.values():
             raise ValueError(f"{refusal}; or train.engine: auto, or loop, which trains it as it is")
         return "stacked"
-    size = {arm: _arithmetic(train, arm, data) for arm in train.arms if not refusals}
     if refusals:
         arm, reason = next(iter(refusals.items()))
     else:
-        arm = max(size, key=lambda arm: size[arm])
-        if size[arm] <= LARGE[device]:
+        arm, most = max(((arm, x or 0.0) for arm, x in size.items()), key=lambda found: found[1])
+        if most <= LARGE[device]:
             return "stacked"
-        name, billions = train.arms[arm].network, size[arm] / 1e9
+        name, billions = train.arms[arm].network, most / 1e9
         reason = f"network: {name!r}: a step takes {billions:,.3g} GFLOP, so that one run fills the device"
-    logger.warning(
-        "train.engine: auto takes loop, one run after the other: %s (%s)", reason, _speeds(train, arm, refusals, data)
-    )
+    speeds = ""
+    if all(x is not None and x <= MEASURED[device] for x in size.values()):
+        speeds = f" ({_speeds(train, arm, refusals, data, device)})"
+    logger.warning("train.engine: auto takes loop, one run after the other: %s%s", reason, speeds)
     return "loop"
 
 
@@ -119,40 +121,50 @@ def _refusal(train: params.Train, arm: str, data: tasks.Data, device: str) -> st
     if ":" not in name:  # of those of infinito the tests know
         return None
     try:
-        vectorizable.check(name, _maker(train, arm, data), data, compiled=compiles(device), precision=how.precision)
+        vectorizable.check(
+            name,
+            _maker(train, arm, data),
+            data,
+            compiled=compiles(device),
+            precision=how.precision,
+            smoothing=how.label_smoothing,
+        )
     except ValueError as error:
         return str(error)
     return None
 
 
-def _arithmetic(train: params.Train, arm: str, data: tasks.Data) -> float:
-    """Floating point operations of a step of one run: three times those of the forward pass."""
+def _arithmetic(train: params.Train, arm: str, data: tasks.Data) -> float | None:
+    """Floating point operations of a step of one run, three times those of the forward pass; None: unknown."""
     with training.drawing(0, "unused"):
         network = _maker(train, arm, data)().eval()
-        return 3.0 * train.of(arm).batch * networks.flops(network, data.validation.inputs[:1].cpu())
+        try:
+            return 3.0 * train.of(arm).batch * networks.flops(network, data.validation.inputs[:1].cpu())
+        except Exception:  # a user's network may raise anything
+            return None
 
 
-def _speeds(train: params.Train, arm: str, refusals: dict[str, str], data: tasks.Data) -> str:
+def _speeds(train: params.Train, arm: str, refusals: dict[str, str], data: tasks.Data, device: str) -> str:
     """What the loop does, and what stacking would do, by a few steps of an arm that can be stacked, if there is one."""
-    here = _model_steps(train, arm, data, "loop")
+    here = _model_steps(train, arm, data, "loop", device)
     said = f"{here:,.3g} model-steps/s, uncompiled"
     other = next((name for name in (arm, *train.arms) if name not in refusals), None)
     if other is None:
         return said
-    single = here if other == arm else _model_steps(train, other, data, "loop")
-    together = _model_steps(train, other, data, "stacked")
+    single = here if other == arm else _model_steps(train, other, data, "loop", device)
+    together = _model_steps(train, other, data, "stacked", device)
     how = f"{together / single:.2g} times as fast" if together > single else f"{single / together:.2g} times slower"
     return f"{said}; {TOGETHER} runs of the {other} stacked are {how}"
 
 
-def _model_steps(train: params.Train, arm: str, data: tasks.Data, engine: Engine) -> float:
-    """Model-steps a second on the CPU, uncompiled: the time of some steps less that of fewer."""
-    how, make = train.of(arm), _maker(train, arm, data)
+def _model_steps(train: params.Train, arm: str, data: tasks.Data, kind: Engine, device: str) -> float:
+    """Model-steps a second, uncompiled: the time of some steps less that of fewer."""
+    how, make = train.of(arm).model_copy(update={"engine": kind}), _maker(train, arm, data)
     small: Any = data
     few = replace(small, validation=data.validation.first(1), test=data.test.first(1))
-    made: Any = (training.Program if engine == "stacked" else training.Loop)(make, data.task, compile=False)
-    trains: Any = stacked.train if engine == "stacked" else loop.train
-    runs = list(range(TOGETHER if engine == "stacked" else 1))
+    made = engine(how, make, data.task, device, compile=False)
+    trains: Any = stacked.train if kind == "stacked" else loop.train
+    runs = list(range(TOGETHER if kind == "stacked" else 1))
 
     def seconds(steps: int) -> float:
         began = time.perf_counter()

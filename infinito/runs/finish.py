@@ -49,7 +49,7 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
         job.compiled,
         job.initial,
     )
-    snapshot = job.scratch / f"{job.stack_id}.snapshot.safetensors"
+    snapshot = job.scratch / f"{job.stack_id}.snapshot.{'pt' if job.train.engine == 'loop' else 'safetensors'}"
     # a short stack is filled up: the shapes stay the same, so nothing is compiled twice and the bits don't depend on it
     padded = [*job.runs, *[job.runs[-1]] * (job.width - len(job.runs))]
     train: Any = loop.train if job.train.engine == "loop" else stacked.train

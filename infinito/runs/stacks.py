@@ -204,7 +204,9 @@ def _bytes_per_run(
 ) -> int | None:
     """See `memory.bytes_per_run`; None for a network that can't run on tensors without contents."""
     try:
-        return memory.bytes_per_run(make, data, train.steps, train.batch, train.precision, device)
+        smoothing, best = train.label_smoothing, train.keep == "best"
+        how = train.steps, train.batch, train.precision, device
+        return memory.bytes_per_run(make, data, *how, smoothing=smoothing, best=best)
     except Exception as error:  # a user's network may raise anything
         if train.engine != "loop":
             reason = " ".join(str(error).split())[:200]

@@ -85,6 +85,8 @@ def _equal_compute(
     train = study.params.train.of("candidate")
     designs: dict[str, tuple[params.Train, Literal["training", "inference"], dict[str, Any]]] = {}
     longer = {"steps": train.steps * compute.size, "warmup": train.warmup * compute.size}
+    if train.keep == "best":  # as many points of the curve to choose from
+        longer["curve_every"] = train.curve_every * compute.size
     costs = {"training_compute": 1.0, "inference_compute": 1 / compute.size}
     designs["longer"] = (train.model_copy(update=longer), "training", {"steps": longer["steps"]} | costs)
     base = _width(train)

@@ -200,9 +200,10 @@ def _scaled(x: np.ndarray) -> np.ndarray:
 def _input_constants(x: np.ndarray) -> dict[str, Any]:
     """Mean and standard deviation of every feature [F], or of every channel [C]; a constant one keeps its scale."""
     axes = (0, *range(2, x.ndim))
-    mean = _scaled(x).mean(axes, dtype=np.float64)
-    sd = _scaled(x).std(axes, dtype=np.float64)
-    return {"mean": mean.tolist(), "sd": np.where(sd > 0, sd, 1.0).tolist()}
+    scaled = _scaled(x)
+    mean, sd = scaled.mean(axes, dtype=np.float64), scaled.std(axes, dtype=np.float64)
+    constant = scaled.max(axes) == scaled.min(axes)  # rounding gives it a standard deviation that is not quite 0
+    return {"mean": mean.tolist(), "sd": np.where(constant, 1.0, sd).tolist()}
 
 
 def _target_constants(y: np.ndarray) -> dict[str, Any]:

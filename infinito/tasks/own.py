@@ -212,3 +212,27 @@ def _check_measures(where: str, task: Own, few: dict[str, np.ndarray]) -> None:
                 f"{where}: {name}: found values of shape {tuple(values.shape)}, weights of {tuple(weights.shape)}; "
                 f"allowed: the same for both, ({len(targets)}, ...) for {len(targets)} examples"
             )
+    _check_averaged(where, task, outputs, targets)
+
+
+def _check_averaged(where: str, task: Own, outputs: Tensor, targets: Tensor) -> None:
+    """Whether an ensemble of such members has the loss that the task says it has."""
+    if task.averaged is None:
+        return
+    losses, weights = task.losses(outputs, targets)
+    if not ((weights == 0) | (weights == 1)).all():
+        raise ValueError(f"{where}: averaged: found weights other than 0 and 1; allowed: those, or averaged left out")
+    if task.averaged == "outputs":
+        draws = torch.Generator().manual_seed(0)
+        outputs = torch.randn(outputs.shape, generator=draws)
+        losses = task.losses(outputs, targets)[0]
+        squares = (outputs - targets).square() if outputs.shape == targets.shape else None
+        if (
+            squares is None
+            or losses.shape != squares.shape
+            or not torch.allclose(losses, squares, rtol=1e-4, atol=1e-5)
+        ):
+            raise ValueError(
+                f"{where}: averaged: found 'outputs' with another loss than the squared error of each output; allowed: "
+                "that loss, or averaged left out"
+            )

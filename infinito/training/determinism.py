@@ -24,7 +24,7 @@ def choose_products(device: torch.device, precision: str) -> None:
     """Let this process's matrix products on a GPU have a fixed order, and this precision."""
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 @contextlib.contextmanager
@@ -36,6 +36,7 @@ def fused_attention() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     for name in fused:
         getattr(torch.backends.cuda, f"enable_{name}_sdp")(True)
+    torch.backends.mha.set_fastpath_enabled(False)  # or evaluation would round as whoever came before had it
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from infinito.tasks import Split, Task
 from infinito.tasks.task import Measured
 from infinito.training.determinism import choose_products
 from infinito.training.program import Program
+from infinito.training.randomness import drawing
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,11 @@ def predict(
     """
     if task.averaged is None:
         raise ValueError("ensemble: the task does not say what the members average (its attribute `averaged`)")
-    with DrawFrom(torch_stream(0, "unused")):
+    with DrawFrom(torch_stream(0, "unused")) if together else drawing(0, "unused"), torch.no_grad():
         network = make().eval()
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        if not together:
+            network(split.inputs[:2])  # what has no shape yet gets it
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items() if isinstance(value, Tensor)}
     found = {name: tuple(value.shape[1:]) for name, value in weights.items()}
     if wanted != found:
         differing = sorted(n for n in wanted | found if wanted.get(n) != found.get(n))
@@ -129,7 +132,8 @@ def predict(
             else:
                 runs = range(len(next(iter(weights.values()))))
                 each = ({name: value[run] for name, value in weights.items()} for run in runs)
-                parts.append(torch.stack([says(state, inputs, targets) for state in each]))
+                with drawing(0, "eval"):
+                    parts.append(torch.stack([says(state, inputs, targets) for state in each]))
             outputs = torch.zeros(len(inputs), *task.output)
             scored.append(task.losses(outputs, targets)[1].expand(parts[-1].shape[1:]) > 0)
     return torch.cat(parts, 1), torch.cat(scored)

@@ -7,6 +7,8 @@ fast way too: compiled where torch.compile takes the network as one graph, with 
 """
 
 import contextlib
+import copy
+import inspect
 import io
 import logging
 import time
@@ -28,15 +30,22 @@ from infinito.training.compiling import compiler
 from infinito.training.determinism import fixed_order, fused_attention
 from infinito.training.evaluation import Evaluation, joined, measured
 from infinito.training.objective import Objective
-from infinito.training.program import ALIGNED, kinds
+from infinito.training.program import kinds
 from infinito.training.randomness import borrowed, seed_all_from, seed_step
 from infinito.training.replay import Replay
+from infinito.training.row import RowOptimiser, flat, row_of
 from infinito.training.schedule import Settings, learning_rate
-from infinito.training.snapshot import SECONDS
+from infinito.training.snapshot import PATIENCE, SECONDS
 from infinito.training.stacked import BEAT, PROBE, Trained
 from infinito.training.trace import digest, digests
 
 logger = logging.getLogger(__name__)
+
+TRIALS = 10  # passes, by which it shows whether every one is compiled anew: torch gives up after 8
+# else all programs of a process share that limit; torch has it from 2.13 on
+APART: Any = {"dynamic": False} | (
+    {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
+)
 
 
 class Loop:
@@ -57,7 +66,9 @@ class Loop:
         self.make, self.task, self.device, self.precision = make, task, torch.device(device), precision
         self.optimiser, self.decayed, self.smoothing = optimiser or optimisers.AdamW(), decayed, smoothing
         self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
-        self.fast = torch.compile(_losses, fullgraph=True, dynamic=False)
+        self.recorded = False  # whether a step may be, on a GPU
+        self.settled = not self.compiled
+        self.fast = torch.compile(_losses, fullgraph=True, **APART)
 
     def draw(self, init_seed: int, data: Data) -> nn.Module:
         """A freshly drawn network, with the weights that the stacked engine would draw."""
@@ -69,17 +80,32 @@ class Loop:
         return network.to(self.device).train()
 
     def losses(self, objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(what is minimised, the plain loss), by compiled code where that can be."""
+        """(what is minimised, the plain loss)."""
         with self.rounding():
-            if not self.compiled:
-                return objective.losses(inputs, targets)
-            try:
-                return self.fast(objective, inputs, targets)
-            except torch._dynamo.exc.TorchDynamoException as error:
-                reason = " ".join(str(error).split("\n")[0].split())[:150]
-                logger.warning("network %s is trained uncompiled: %s", type(objective.network).__name__, reason)
-                self.compiled = False
-                return objective.losses(inputs, targets)
+            return self.fast(objective, inputs, targets) if self.compiled else objective.losses(inputs, targets)
+
+    def settle(self, data: Data, batch: int) -> None:
+        """Find out, once, by passes of a network that is thrown away, whether to compile, and whether to record.
+
+        Not compiled is what torch.compile does not take as one graph, or compiles anew at every pass, as a network that
+        counts them. Not recorded is what assigns to a buffer or an attribute: a recording would not repeat it.
+        """
+        if self.settled:
+            return
+        self.settled = True
+        network = self.draw(0, data)
+        objective = Objective(network, [], self.task, self.smoothing)
+        inputs, targets = data.batch(data.order(0, 1, batch)[0].to(self.device))
+        try:
+            for _ in range(TRIALS):
+                before = _held(network)
+                with fixed_order(self.device, self.precision, strict=False), _quiet():  # or it would be compiled twice
+                    self.losses(objective, inputs, targets)[0].backward()
+                self.recorded = _held(network) == before
+        except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
+            reason = " ".join(str(error).split("\n")[0].split())[:150]
+            logger.warning("network %s is trained uncompiled: %s", type(network).__name__, reason)
+            self.compiled = self.recorded = False
 
     def rounding(self) -> torch.autocast:
         """The context in which the network runs at its precision."""
@@ -121,84 +147,13 @@ class Loop:
         raise ValueError(f"train.optimiser: found muon with parameters of {found}; allowed: with real ones of one type")
 
 
-class RowOptimiser(torch.optim.Optimizer):
-    """An optimiser of the stacked engine, for one run, whose parameters become parts of one row.
-
-    So clipping, step and digest are a few passes over the row, and nothing leaves the device: it can be recorded.
-
-    Args:
-        optimiser: the optimiser.
-        groups: as of torch, each with its weight decay.
-        rate: learning rate.
-        clip_norm: largest norm of the gradient.
-        parameters, kinds: all of them in their order, and what each of them is (see `optimisers.Layout`).
-        compile: torch.compile the step.
-    """
-
-    def __init__(
-        self,
-        optimiser: optimisers.Optimiser,
-        groups: list[dict[str, Any]],
-        rate: Any,
-        clip_norm: float,
-        parameters: list[nn.Parameter],
-        kinds: list[str],
-        compile: bool,
-    ) -> None:
-        super().__init__(groups, {"lr": rate})
-        self.parameters = parameters
-        sizes = [len(_flat(p)) for p in parameters]
-        layout = optimisers.Layout([p.shape for p in parameters], sizes, kinds)
-        self.row = row_of(parameters)
-        for p, part in zip(parameters, self.row[0].split(sizes), strict=True):
-            p.data = part[: p.numel()].view_as(p)
-        decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-        fills = [torch.full((size,), decay[id(p)]) for p, size in zip(parameters, sizes, strict=True)]
-        self.decay = (
-            torch.cat(fills)[None].to(self.row)
-            if len(set(decay.values())) > 1
-            else self.row.new_full((1, 1), next(iter(decay.values())))
-        )
-        self.first, self.second = torch.zeros_like(self.row), torch.zeros_like(self.row)
-        self.powers = torch.ones(2, dtype=torch.float64, device=self.row.device)  # of the betas
-        self.betas = torch.tensor(optimiser.betas, dtype=torch.float64, device=self.row.device)
-
-        def update(
-            row: Tensor,
-            first: Tensor,
-            second: Tensor,
-            gradients: list[Tensor],
-            powers: Tensor,
-            rate: Tensor,
-            decay: Tensor,
-        ) -> Tensor:
-            gradient = row_of(gradients)
-            norm = gradient.square().sum(1).sqrt()
-            gradient = gradient * (clip_norm / (norm + 1e-6)).clamp(max=1.0)[:, None]
-            found = optimiser.update(
-                row, gradient, first, second, rate[None, None], decay, (1 - powers).float(), layout
-            )
-            for old, new in zip((row, first, second), found, strict=True):
-                old.copy_(new)
-            return digest(found[0])[0]
-
-        self.update = torch.compile(update, dynamic=False) if compile else update
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Tensor:  # type: ignore[override]
-        """One step from the gradients, clipped; gives the digest of the new weights, int32 []."""
-        self.powers.mul_(self.betas)
-        rate = torch.as_tensor(self.param_groups[0]["lr"], dtype=torch.float32, device=self.row.device)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        return self.update(self.row, self.first, self.second, gradients, self.powers, rate, self.decay)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What it remembers; torch's own would round it to the type of the parameters."""
-        return {"first": self.first, "second": self.second, "powers": self.powers}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name, value in self.state_dict().items():
-            value.copy_(state_dict[name])
+def _held(network: nn.Module) -> list[tuple[str, int]]:
+    """Which objects the modules of a network hold in their buffers and attributes, but for gradients."""
+    held = []
+    for name, module in network.named_modules():
+        held += [(f"{name}.{key}", id(value)) for key, value in module._buffers.items()]
+        held += [(f"{name}.{key}", id(value)) for key, value in vars(module).items()]
+    return held
 
 
 def _losses(objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,7 +171,8 @@ class _Run:
         self.trace = torch.zeros(settings.steps, dtype=torch.int32, device=loop.device)
         self.curve: list[float] = []
         self.tensor_trace: list[Tensor] = []
-        self.kept_loss, self.kept_step, self.kept = float("inf"), settings.steps, self.initial
+        self.kept_loss, self.kept_step = float("inf"), settings.steps
+        self.kept: nn.Module | dict[str, Tensor] = self.initial
         self.done, self.seconds = 0, 0.0
         self.optimiser = loop.optimiser_of(self.network, settings)
 
@@ -253,20 +209,18 @@ class _Run:
         return found
 
 
+def _copied(network: nn.Module) -> nn.Module | dict[str, Tensor]:
+    """A copy of a network with all that it holds; where that can't be, of its state_dict."""
+    try:
+        return copy.deepcopy(network)
+    except RuntimeError:  # an attribute that is part of the graph of a gradient
+        return state_of(network)
+
+
 def state_of(network: nn.Module) -> dict[str, Tensor]:
     """A copy of the state_dict on the CPU."""
     saved = network.state_dict()
     return {name: value.detach().clone().cpu() for name, value in saved.items() if isinstance(value, Tensor)}
-
-
-def row_of(parameters: Sequence[Tensor]) -> Tensor:
-    """Parameters one after the other, as a row of the stacked engine: [1, P], of at least single precision."""
-    return torch.cat([_flat(p) for p in parameters])[None]
-
-
-def _flat(p: Tensor) -> Tensor:
-    flat = (torch.view_as_real(p) if p.is_complex() else p).detach().flatten()
-    return nn.functional.pad(flat.to(torch.promote_types(flat.dtype, torch.float32)), (0, -len(flat) % ALIGNED))
 
 
 class _Step:
@@ -317,10 +271,10 @@ class _Step:
         return loss.detach(), self.digest(self.parameters)
 
     def on_gpu(self, inputs: Tensor, targets: Tensor) -> None:
-        """As `plain`; recorded, once the first step has shown that torch.compile takes the network as one graph."""
+        """As `plain`; recorded after the first step, where that can be."""
         if self.batch is None:
             self.batch = inputs.clone(), targets.clone()
-            self.digest = torch.compile(_digest, dynamic=False)
+            self.digest = torch.compile(_digest, **APART)
         for here, value in zip(self.batch, (inputs, targets), strict=True):
             here.copy_(value)
 
@@ -332,7 +286,7 @@ class _Step:
 
         if self.replay is None:
             step()
-            self.replay = Replay(step) if self.loop.compiled else None
+            self.replay = Replay(step) if self.loop.recorded else None
         else:
             self.replay()
 
@@ -393,17 +347,18 @@ def _train_one(
     snapshot: Path | None,
     started: float,
 ) -> Trained:
+    loop.settle(data, settings.batch)
     run = _Run(loop, data, settings, init_seed)
     steps, best = settings.steps, settings.keep == "best"
-    if snapshot is not None and snapshot.is_file():
-        _restore(run, snapshot)
+    if snapshot is not None and snapshot.is_file() and not _restored(run, snapshot):
+        run = _Run(loop, data, settings, init_seed)  # nothing of a snapshot that did not fit
     before = run.seconds
     order = data.order(data_seed, steps, settings.batch).to(loop.device)
     keys = noise_keys(noise_seed, steps)
     probe = data.validation if best else data.validation.first(PROBE)
     points = [*range(settings.curve_every, steps, settings.curve_every), steps]
     step, due = _Step(run), time.monotonic() + SECONDS
-    sizes = [p.numel() for p in (_flat(p) for p in run.trained.values())]
+    sizes = [p.numel() for p in (flat(p) for p in run.trained.values())]
     for t in range(run.done, steps):
         if t % BEAT == 0 or t == run.done:  # the batches of some steps lie ready
             ready = data.batch(order[t : t // BEAT * BEAT + BEAT])
@@ -419,21 +374,26 @@ def _train_one(
             run.curve.append(loss)
             run.tensor_trace.append(digests(row_of(list(run.trained.values())), sizes)[0].cpu())
             if best and loss < run.kept_loss:
-                run.kept_loss, run.kept_step, run.kept = loss, t + 1, state_of(run.network)
+                run.kept_loss, run.kept_step, run.kept = loss, t + 1, _copied(run.network)
         if (t + 1) % BEAT == 0 or t + 1 == steps:
             done = step.finished(t + 1)
             run.seconds = before + time.perf_counter() - started
             if snapshot is not None and time.monotonic() >= due and t + 1 < steps:
-                due = time.monotonic() + SECONDS
+                written = time.monotonic()
                 _keep(run, snapshot)
+                now = time.monotonic()
+                due = now + max(SECONDS, PATIENCE * (now - written))
             progress(done if t + 1 < steps else step.finished(steps))
 
-    if best:
+    if isinstance(run.kept, nn.Module):
+        run.network = run.kept
+    elif best:
         run.network.load_state_dict(run.kept, strict=False)
     validation, test = run.evaluate(data.validation, noise_seed), run.evaluate(data.test, noise_seed)
     losses = run.losses.cpu().numpy().astype(np.float64)[None]
     starts = [0, *points[:-1]]
     finite = np.isfinite(losses).all(1) & np.isfinite(validation.loss) & np.isfinite(test.loss)
+    finite &= not best or np.isfinite(run.kept_loss)  # with no loss on validation at any point, none was the best
     return Trained(
         initial={name: value[None] for name, value in run.initial.items()},
         final={name: value[None] for name, value in state_of(run.network).items()},
@@ -473,11 +433,14 @@ def _keep(run: _Run, file: Path) -> None:
         temporary.write_bytes(content.getvalue())
 
 
-def _restore(run: _Run, file: Path) -> None:
+def _restored(run: _Run, file: Path) -> bool:
+    """Whether the run goes on from a snapshot; if not, it is of no use any more."""
     try:
         run.restore(torch.load(file, map_location=run.loop.device, weights_only=False))  # written by this program
     except Exception as error:  # half a file, other code
         logger.warning("%s: %s; the training begins anew", file, " ".join(str(error).split())[:150])
+        return False
+    return True
 
 
 def _together(runs: Sequence[Trained]) -> Trained:

@@ -28,6 +28,9 @@ def bytes_per_run(
     batch: int,
     precision: str = "float32",
     device: str = "cpu",
+    *,
+    smoothing: float = 0.0,
+    best: bool = False,
 ) -> int:
     """Bytes that a run adds to a stack: its rows, what its forward pass keeps for the backward pass, its schedule.
 
@@ -36,7 +39,8 @@ def bytes_per_run(
     Args:
         make: makes the network.
         data: the task.
-        steps, batch, precision, device: as it will be trained; a GPU keeps less (`infinito.operations.fused`).
+        steps, batch, precision, device, smoothing: as it will be trained; a GPU keeps less (`operations.fused`).
+        best: whether the best weights so far are kept too.
     """
     kept: dict[int, int] = {}
     alive = []  # so that no address is used twice
@@ -58,8 +62,8 @@ def bytes_per_run(
             saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"),
         ):
-            Objective(network, [], data.task)(inputs, targets)
-        rows = ROWS * sum(p.numel() * p.element_size() for p in network.parameters())
+            Objective(network, [], data.task, smoothing)(inputs, targets)
+        rows = (ROWS + best) * sum(p.numel() * p.element_size() for p in network.parameters())
     sizes = [size for storage, size in kept.items() if storage not in own]
     activations = sum(sizes) + max(sizes, default=0)  # and the gradient of the largest of them
     ready = BEAT * sum(x.numel() * x.element_size() for x in (inputs, targets))  # of the next steps

@@ -241,6 +241,8 @@ def train(
     batch_loss = state.losses.T.cpu().numpy().astype(np.float64)
     starts = [0, *points[:-1]]
     finite = np.isfinite(batch_loss).all(1) & np.isfinite(validation.loss) & np.isfinite(test.loss)
+    if kept:  # with no loss on validation at any point, none was the best
+        finite &= np.isfinite(kept.loss.numpy())
     return Trained(
         initial=initial,
         final=program.state_dict(weights, buffers),

@@ -33,7 +33,13 @@ ROUNDING = 1e-3  # relative difference of the losses that adding in another orde
 
 
 def check(
-    name: str, make: Callable[[], nn.Module], data: Data, *, compiled: bool = True, precision: str = "float32"
+    name: str,
+    make: Callable[[], nn.Module],
+    data: Data,
+    *,
+    compiled: bool = True,
+    precision: str = "float32",
+    smoothing: float = 0.0,
 ) -> None:
     """Train two runs for a step on the CPU, and evaluate them; nothing is kept.
 
@@ -44,13 +50,13 @@ def check(
         make: makes the network.
         data: the task, of whose examples the first ones are used.
         compiled: also see whether torch.compile sees through the step, which takes one to five seconds.
-        precision: see `Program`.
+        precision, smoothing: see `Program`.
 
     Raises:
         ValueError: in one line, which line of the network can't be stacked or compiled, and what to write instead.
     """
     try:
-        program = Program(make, data.task, compile=False, precision=precision)
+        program = Program(make, data.task, compile=False, precision=precision, smoothing=smoothing)
         weights, state = program.draw([0, 1])
     except ValueError:
         raise

@@ -40,6 +40,7 @@ SINGLE = {"Complex", "FilledIn", "Half", "Lazy", "OneHot", "Spectrum"}
 # Unfolded takes lengths that are multiples of 4 only
 USERS = [name for name, found in vars(users).items() if isinstance(found, type) and issubclass(found, users.User)][1:]
 USERS.remove("Unfolded")
+USERS.remove("EvaluatesToNothing")  # of another test
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     name: str, keep: str, data: tasks.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SECONDS", 0)
+    monkeypatch.setattr(loop, "PATIENCE", 0)
     settings = dataclasses.replace(SETTINGS, steps=40, keep=keep)
     how = {"optimiser": Muon(0.9, True) if name == "transformer" else None}
     whole, file = train(maker(name, data), data, settings, **how), tmp_path / "snapshot"
@@ -210,3 +212,78 @@ def test_the_best_point_is_chosen_on_validation_per_run(data: tasks.Data) -> Non
         np.testing.assert_array_equal(found.kept_step, found.curve_steps[places])
         np.testing.assert_allclose(found.validation.loss, found.validation_curve.min(1), rtol=1e-6)
         assert (found.kept_step < 40).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "compiled", "recorded"),
+    [
+        ("ModuleDropout", True, True),
+        ("LayerNorm", True, True),
+        ("BatchNorm", True, True),  # in place, but for its counter
+        ("Assigned", True, False),
+        ("PlainAttribute", True, False),
+        ("PythonCounter", False, False),
+        ("Broken", False, False),
+    ],
+)
+def test_whether_to_compile_and_to_record_is_settled_once(
+    name: str, compiled: bool, recorded: bool, data: tasks.Data
+) -> None:
+    made = training.Loop(maker(f"tests.users:{name}", data), data.task)
+    long = dataclasses.replace(SETTINGS, steps=12, curve_every=12)
+    found = loop.train(made, data, long, [5, 6], [1, 1], [2, 2])
+    assert (made.compiled, made.recorded) == (compiled, recorded) and found.compiled == compiled
+    again = loop.train(training.Loop(maker(f"tests.users:{name}", data), data.task), data, long, [6], [1], [2])
+    assert torch.equal(found.trace[1], again.trace[0])  # what was compiled and trained before does not matter
+
+
+def test_a_process_compiles_any_number_of_networks(data: tasks.Data) -> None:
+    one = dataclasses.replace(SETTINGS, steps=1, warmup=0)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for name in ("ModuleDropout", "LayerNorm", "GroupNorm"):
+            assert train(maker(f"tests.users:{name}", data), data, one, compile=True).compiled, name
+
+
+def test_the_best_network_comes_back_with_all_that_it_holds(data: tasks.Data) -> None:
+    """Also with what is in no state_dict: after training, the plain attribute is that of the best point."""
+    settings = dataclasses.replace(
+        SETTINGS, steps=40, batch=2, learning_rate=0.3, warmup=0, schedule="constant", curve_every=2, keep="best"
+    )
+    found = train(maker("tests.users:PlainAttribute", data), data, settings)
+    assert found.kept_step[0] < 40
+    np.testing.assert_array_equal(found.validation.loss, found.validation_curve.min(1))
+
+
+def test_a_run_without_a_loss_on_validation_has_no_best_point(data: tasks.Data) -> None:
+    settings = dataclasses.replace(SETTINGS, keep="best")
+    make = maker("tests.users:EvaluatesToNothing", data)
+    assert train(make, data, settings).diverged.all()
+    stack = training.train(training.Program(make, data.task, compile=False), data, settings, [5], [1], [2])
+    assert stack.diverged.all()
+
+
+def test_evaluation_rounds_alike_whatever_was_trained_before(data: tasks.Data) -> None:
+    make = maker("tests.users:EncoderLayer", data)
+    torch.backends.mha.set_fastpath_enabled(True)
+    first = train(make, data)
+    torch.backends.mha.set_fastpath_enabled(False)
+    np.testing.assert_array_equal(first.test.losses, train(make, data).test.losses)
+
+
+@pytest.mark.parametrize("name", ["Lazy", "OwnNoise", "Numpy"])
+def test_members_of_any_network_can_be_asked(name: str, data: tasks.Data) -> None:
+    make = maker(f"tests.users:{name}", data)
+    found = train(make, data)
+    says = [training.predict(make, data.task, found.final, data.test, together=False)[0] for _ in range(2)]
+    assert torch.equal(*says) and says[0].shape[:2] == (1, len(data.test.inputs))
+
+
+def test_a_snapshot_that_does_not_fit_leaves_nothing_behind(data: tasks.Data, tmp_path: Path) -> None:
+    """Nothing of it, not even what could be read before it was found out."""
+    make, file = maker("transformer", data), tmp_path / "snapshot"
+    whole = train(make, data)
+    made = training.Loop(make, data.task, compile=False)
+    run = loop._Run(made, data, SETTINGS, 9)
+    torch.save(run.saved() | {"done": 3, "optimiser_state": {"state": {}, "param_groups": []}}, file)
+    again = train(make, data, snapshot=file)
+    assert equal(whole.final, again.final) and torch.equal(whole.trace, again.trace)
