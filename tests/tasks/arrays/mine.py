@@ -48,6 +48,22 @@ class Unscored(Scored):
     scores: dict[str, Metric] = {}
 
 
+class Absolute(Waves):
+    """Averages outputs, with a loss that is not their squared error."""
+
+    averaged = "outputs"
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        off = (outputs[..., 0] - targets.float()).abs()
+        return off, torch.ones_like(off)
+
+
+class Weighted(Scored):
+    def losses(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        nats, weights = super().losses(outputs, targets)
+        return nats, 0.5 * weights
+
+
 class Strange(Scored):
     averaged = "medians"
 

@@ -51,6 +51,16 @@ def test_the_training_split_has_mean_0_and_variance_1(prepare: Prepare, table: p
     np.testing.assert_allclose(np.sort(back[:, 0]), np.sort(table["a"]), rtol=0, atol=1e-5)
 
 
+def test_a_constant_feature_keeps_its_scale_however_it_rounds(prepare: Prepare, tmp_path: Path) -> None:
+    """The mean of many 0.1 is not quite 0.1, and their standard deviation not quite 0."""
+    n = 1000
+    frame = pd.DataFrame({"a": np.arange(n), "b": np.full(n, 0.1), "y": np.arange(n) % 2})
+    frame.to_parquet(tmp_path / "data.parquet")
+    folder = prepare()
+    assert read_json(folder / "manifest.json")["input_constants"]["sd"][1] == 1.0
+    assert loaded(folder).inputs[:, 1].abs().max() < 1e-6
+
+
 def test_without_standardising_the_numbers_are_as_they_came(prepare: Prepare, table: pd.DataFrame) -> None:
     data = loaded(prepare(standardise=False, inputs=["b"]))
     whole = torch.cat([data.inputs, data.validation.inputs, data.test.inputs])

@@ -65,6 +65,8 @@ def test_a_source_that_has_changed_is_prepared_again(tmp_path: Path, monkeypatch
         ("Unmeasured", {}, "metric: found str; needed: infinito.tasks.Metric"),
         ("Formless", {}, "found 'int' object is not iterable; needed: given, a mapping, and output, a tuple"),
         ("Strange", {}, "averaged: found 'medians'; allowed: probabilities, outputs, or None"),
+        ("Absolute", {}, "averaged: found 'outputs' with another loss than the squared error of each output; allowed"),
+        ("Weighted", {}, "averaged: found weights other than 0 and 1; allowed: those, or averaged left out"),
         ("Unscored", {}, "measure: found right; needed: nothing, as scores says"),
         ("Scalar", {}, "losses: found Tensor; needed: a pair of tensors, values and weights"),
         ("Short", {}, r"losses: found values of shape \(2, 6\), weights of \(2,\); allowed: the same for both"),
