@@ -53,7 +53,8 @@ def noise_keys(seed: int, steps: int) -> Tensor:
 class DrawFrom(TorchDispatchMode):
     """Within this context every random tensor operation draws from `generator` instead of the global one.
 
-    So a network that initialises itself the usual way, in its constructor, is seeded without knowing it.
+    So a network that initialises itself the usual way, in its constructor, is seeded without knowing it. An operation
+    that takes no generator draws from the global one.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -67,7 +68,7 @@ class DrawFrom(TorchDispatchMode):
             if "generator" not in takes:  # randn, rand, randint, randperm: the overload with a generator is another one
                 overload = {"default": "generator", "low": "low_generator"}.get(func._overloadname)
                 if overload is None or not hasattr(func.overloadpacket, overload):
-                    raise ValueError(f"{func} draws random numbers in a way that can't be seeded")
+                    return func(*args, **kwargs)
                 func = getattr(func.overloadpacket, overload)
             if kwargs.get("generator") is None:
                 kwargs["generator"] = self.generator

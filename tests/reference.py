@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise, keyed
-from infinito.seeds import DrawFrom, noise_keys, torch_stream
+from infinito.operations.noise import keyed, restart, sites
+from infinito.seeds import noise_keys
 from infinito.tasks import IGNORE, Data
-from infinito.training import Settings, learning_rate
+from infinito.training import Settings, drawing, learning_rate
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def train_one(
     keyed_noise: False keeps torch's own dropout, which is faster: for timing, where the bits don't matter.
     optimisers: torch's own, for a network; else AdamW by the settings.
     """
-    with DrawFrom(torch_stream(init_seed, "init")):
+    with drawing(init_seed, "init"):
         network = make()
     if keyed_noise:
         network = keyed(network)
@@ -58,11 +58,12 @@ def train_one(
     )
     order = data.order(data_seed, settings.steps, settings.batch)
     keys = noise_keys(noise_seed, settings.steps)
-    drawing = [m for m in network.modules() if isinstance(m, KeyedDropout | KeyedGaussianNoise)]
+    places = sites(network).values()
     losses = torch.zeros(settings.steps)
     for step in range(settings.steps):
-        for module in drawing:
+        for module in places:
             module.key = keys[step]
+        restart(places)
         factor = learning_rate(step, settings.steps, settings.warmup, settings.schedule)
         for group in (group for optimiser in used for group in optimiser.param_groups):
             group["lr"] = settings.learning_rate * factor

@@ -588,6 +588,20 @@ class Reused(User):
         return self.linear(torch.tanh(self.linear(x)))
 
 
+class SharedBlock(User):
+    """A block with dropout under two names, and a table that both of its copies read."""
+
+    def prepare(self) -> None:
+        block = nn.Sequential(nn.Linear(self.width, self.width), nn.Dropout(self.rate), nn.LayerNorm(self.width))
+        block.register_buffer("table", torch.linspace(0, 1, self.width), persistent=False)
+        self.blocks = nn.ModuleList([block, block])
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x) * block.get_buffer("table")
+        return x
+
+
 class RateOfModule(User):
     def prepare(self) -> None:
         self.drop = nn.Dropout(self.rate)

@@ -46,7 +46,7 @@ def resolve(name: str) -> type[nn.Module]:
     module_name, class_name = name.split(":", 1)
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # importing runs foreign code, which may raise anything
+    except (Exception, SystemExit) as error:  # importing runs foreign code, which may raise anything
         reason = " ".join(str(error).split())
         raise ValueError(f"network: {name!r} can't be imported: {type(error).__name__}: {reason}") from error
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
@@ -71,7 +71,7 @@ def build(name: str, **settings: Any) -> nn.Module:
         raise ValueError(f"network: {name!r} does not fit its settings {sorted(settings)}: {error}") from error
     try:
         return network(**settings)
-    except Exception as error:  # a user's constructor may raise anything
+    except (Exception, SystemExit) as error:  # a user's constructor may raise anything
         reason = " ".join(str(error).split())
         raise ValueError(f"network: {name!r} refuses its settings: {type(error).__name__}: {reason}") from error
 

@@ -14,12 +14,8 @@ LARGEST_VOCABULARY = 256  # above it the product costs more than sorting
 ALIGNED = 16  # tokens: of this the fast products of a GPU want a multiple
 
 
-class ComparedEmbedding(nn.Module):
-    """`nn.Embedding` without its options; shares the weight [V, D] that it is given."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = weight  # a parameter, maybe of another module too
+class ComparedEmbedding(nn.Embedding):
+    """`nn.Embedding` whose options are those of a plain one."""
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids: integer [..], 0 to V - 1 -> [.., D]; an id outside gives zeros."""
@@ -29,16 +25,15 @@ class ComparedEmbedding(nn.Module):
 
 
 def compared(network: nn.Module) -> nn.Module:
-    """Replace, in place, every plain `nn.Embedding` of a small vocabulary; its weight stays. Returns the network."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if (
-                type(child) is nn.Embedding
-                and child.num_embeddings <= LARGEST_VOCABULARY
-                and child.padding_idx is None
-                and child.max_norm is None
-                and not child.scale_grad_by_freq
-                and not child.sparse
-            ):
-                setattr(parent, name, ComparedEmbedding(child.weight))
+    """Let every plain `nn.Embedding` of a small vocabulary compare, as the object that it is. Returns the network."""
+    for module in network.modules():
+        if (
+            type(module) is nn.Embedding
+            and module.num_embeddings <= LARGEST_VOCABULARY
+            and module.padding_idx is None
+            and module.max_norm is None
+            and not module.scale_grad_by_freq
+            and not module.sparse
+        ):
+            module.__class__ = ComparedEmbedding
     return network

@@ -6,10 +6,11 @@ arithmetic. So the noise of a run is the same alone or in a stack, in any lane, 
 nothing global is touched.
 
 A network stays an ordinary module: it uses `torch.nn.Dropout` and, for Gaussian noise, `GaussianNoise` below. `keyed`
-swaps both for versions that draw from the `key` buffer which the engine hands in at every step.
+turns both into versions that draw from the `key` buffer which the engine hands in at every step.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -74,34 +75,58 @@ class GaussianNoise(nn.Module):
         return torch.randn_like(x) if self.training else torch.zeros_like(x)
 
 
-class KeyedGaussianNoise(nn.Module):
-    """`GaussianNoise` drawn from the buffer `key` (int32 [2])."""
-
-    key: Tensor
-
-    def __init__(self, site: int) -> None:
-        super().__init__()
-        self.site = site
-        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return normal(self.key, self.site, x.shape).to(x.dtype) if self.training else torch.zeros_like(x)
+FIRST_OF_CALL, SECOND_OF_CALL = 0x27D4EB2F, 0x165667B1  # odd, so that no two calls have the same words
 
 
-class KeyedDropout(nn.Module):
-    """Inverted dropout (Srivastava et al. 2014) drawn from the buffer `key` (int32 [2]).
+class Site(nn.Module):
+    """A place in a network that draws, by the buffer `key` (int32 [2]); every call of a forward pass draws its own.
 
-    `rate` is a buffer too, so that the runs of a stack may differ in it.
+    `restart` says where a forward pass begins.
     """
 
     key: Tensor
+    site: int
+    calls: int
+
+    def place(self, site: int) -> None:
+        """Make it the place of this number."""
+        self.site, self.calls = site, 0
+        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
+
+    def key_of_call(self) -> Tensor:
+        """The key of the next call; int32 [2]."""
+        call, self.calls = self.calls, self.calls + 1
+        if not call:
+            return self.key
+        return torch.stack([self.key[0] ^ _signed(call * FIRST_OF_CALL), self.key[1] ^ _signed(call * SECOND_OF_CALL)])
+
+
+class KeyedGaussianNoise(Site, GaussianNoise):
+    """`GaussianNoise` drawn from the key."""
+
+    def __init__(self, site: int) -> None:
+        super().__init__()
+        self.place(site)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normal(self.key_of_call(), self.site, x.shape).to(x.dtype) if self.training else torch.zeros_like(x)
+
+
+class KeyedDropout(Site, nn.Dropout):
+    """Inverted dropout (Srivastava et al. 2014) drawn from the key.
+
+    `rate` is a buffer too, so that the runs of a stack may differ in it; `p` is the rate that it was made with.
+    """
+
     rate: Tensor
 
     def __init__(self, rate: float, site: int) -> None:
-        super().__init__()
-        self.site = site
-        self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
-        self.register_buffer("rate", torch.tensor(rate), persistent=False)
+        super().__init__(p=rate)
+        self.place(site)
+
+    def place(self, site: int) -> None:
+        super().place(site)
+        self.register_buffer("rate", torch.tensor(self.p), persistent=False)
 
     def lowest_kept(self) -> Tensor:
         """An element whose bits are below is dropped; int32 []."""
@@ -112,28 +137,62 @@ class KeyedDropout(nn.Module):
         return 1.0 / (1.0 - self.rate)
 
     def coin(self) -> Tensor:
-        """All that a kernel needs for tossing the same coins: the two words of the hash, `lowest_kept`; int32 [3]."""
-        return torch.stack([*_words(self.key, self.site), self.lowest_kept()])
+        """All that a kernel needs for tossing the coins of a call: two words of the hash, `lowest_kept`; int32 [3]."""
+        return torch.stack([*_words(self.key_of_call(), self.site), self.lowest_kept()])
+
+    def alike(self, *values: Tensor) -> list[Tensor]:
+        """Several tensors of one shape, by the same coins: one call."""
+        if not self.training:
+            return list(values)
+        keep = _bits(self.key_of_call(), self.site, values[0].shape) >= self.lowest_kept()
+        return [torch.where(keep, x * self.scale().to(x.dtype), 0.0) for x in values]
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        keep = _bits(self.key, self.site, x.shape) >= self.lowest_kept()
-        return torch.where(keep, x * self.scale().to(x.dtype), 0.0)
+        return self.alike(x)[0]
+
+
+class NoDropout(nn.Dropout):
+    """Dropout that never fires, because its rate is 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
 
 
 def keyed(network: nn.Module) -> nn.Module:
-    """Replace, in place, every `nn.Dropout` and `GaussianNoise` of `network` by its keyed version; sites in order.
+    """Let every `nn.Dropout` and `GaussianNoise` of `network` draw by its key; sites in order. Returns the network.
 
-    Dropout that can never fire (rate 0) becomes the identity. A module that is called several times in one forward pass
-    draws the same each time: give each call a module of its own. Returns the same network.
+    A module stays the object that it is, with its attributes and hooks, under all its names: only its class is another.
+
+    Raises:
+        ValueError: dropout of all elements.
     """
-    site = 0
+    site, known = 0, set()
     for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Dropout):
-                setattr(parent, name, KeyedDropout(child.p, site) if child.p > 0 else nn.Identity())
-            elif isinstance(child, GaussianNoise):
-                setattr(parent, name, KeyedGaussianNoise(site))
+        for _, child in list(parent.named_children()):
+            if id(child) not in known:
+                known.add(id(child))
+                _draw_by_key(child, site)
             site += 1
     return network
+
+
+def _draw_by_key(module: nn.Module, site: int) -> None:
+    if type(module) is nn.Dropout:
+        if module.p >= 1:
+            raise ValueError(f"nn.Dropout: found p = {module.p:g}; allowed: below 1, else nothing is left")
+        module.__class__ = KeyedDropout if module.p > 0 else NoDropout
+    elif type(module) is GaussianNoise:
+        module.__class__ = KeyedGaussianNoise
+    if isinstance(module, Site):
+        module.place(site)
+
+
+def sites(network: nn.Module) -> dict[str, Site]:
+    """All places of a network that draw, by name."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, Site)}
+
+
+def restart(places: Iterable[Site]) -> None:
+    """A forward pass begins: the next call of every place is its first."""
+    for place in places:
+        place.calls = 0

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from infinito import networks, params, tasks, training
+from infinito.runs.trial import try_out
 from infinito.training import loop, stacked, vectorizable
 
 logger = logging.getLogger(__name__)
@@ -38,30 +38,22 @@ def network_maker(
     """What makes the network of an arm for a task, with freshly drawn weights or with those of the file `initial`.
 
     Raises:
-        ValueError: unknown or unimportable network, settings that it doesn't take or may not set, a failing forward
-            pass, outputs of another shape than the task's, or initial weights that don't fit.
+        ValueError: unknown or unimportable network, settings that it doesn't take or may not set, initial weights that
+            don't fit; see `try_out`.
     """
     given = dict(data.task.given)
     for name in given.keys() & (arm.settings.keys() | trunk.keys()):
         raise ValueError(
             f"network: {arm.network!r}: settings.{name}: found {(trunk | arm.settings)[name]!r}; the task decides it"
         )
-    make: Callable[[], nn.Module] = functools.partial(networks.build, arm.network, **(trunk | given | arm.settings))
+    chosen = trunk | given | arm.settings
+    make: Callable[[], nn.Module] = functools.partial(networks.build, arm.network, **chosen)
+    shorter = None
+    if isinstance(given.get("length"), int):
+        shorter = functools.partial(networks.build, arm.network, **(chosen | {"length": given["length"] - 1}))
     if initial is not None:
         make = functools.partial(networks.with_weights, make, initial)
-    # the first error is better here than in a worker process
-    with training.drawing(0, "unused"), torch.no_grad():
-        try:
-            outputs = make().eval()(data.validation.inputs[:2].cpu())
-        except ValueError:
-            raise
-        except Exception as error:  # a user's network may raise anything
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"network: {arm.network!r} fails on the task: {type(error).__name__}: {reason}") from error
-    expected = (len(data.validation.inputs[:2]), *data.task.output)
-    if getattr(outputs, "shape", None) != expected:
-        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ValueError(f"network: {arm.network!r} gives {found}; allowed: {expected}, as the task has it")
+    try_out(arm.network, make, data, shorter)  # the first error is better here than in a worker process
     return make
 
 

@@ -5,6 +5,7 @@ through, with long tracebacks of their own. This is the table of those that netw
 """
 
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 
 OURS = Path(__file__).parents[1]
-THEIRS = Path(torch.__file__).parent
+THEIRS = Path(torch.__file__).parent, Path(sysconfig.get_paths()["stdlib"]) / "copy.py"
 UNCOMPILED = "INFINITO_COMPILE=0 trains uncompiled, about half as fast"
 PAGE = "docs/networks.md"
 
@@ -30,7 +31,7 @@ class Cause:
 SHARED_NOISE = "draws random numbers that all runs would share"
 OWN_NOISE = (
     "the modules torch.nn.Dropout (not F.dropout, not its relatives) and infinito.operations.GaussianNoise, which "
-    "give every run its own, one for each call"
+    "give every run its own"
 )
 
 # the first that fits; the special ones come before the general ones
@@ -46,7 +47,27 @@ CAUSES = (
         f"dropout_p {SHARED_NOISE}",
         f"dropout_p=0.0, or the attention written out with nn.Dropout on its weights ({PAGE})",
     ),
-    Cause(r"random operation", SHARED_NOISE, OWN_NOISE),
+    Cause(
+        r"aten::(lstm|gru|rnn_)|RNN, GRU,? or LSTM|mkldnn_rnn|torch/nn/(modules|utils)/rnn\.py",
+        "nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN can't be stacked",
+        f"the recurrence written out with nn.Linear ({PAGE})",
+    ),
+    Cause(r"random operation|rrelu", SHARED_NOISE, OWN_NOISE),
+    Cause(
+        r"Sparse(CPU|CUDA)",
+        "makes sparse gradients, which have no place in a row",
+        "sparse=False",
+    ),
+    Cause(
+        r"embedding_renorm|(?s:Output 0 of View is a view.*embedding)",
+        "writes in place into a parameter, as nn.Embedding(max_norm=...) does",
+        "the norm where the rows are used: x / x.norm(dim=-1, keepdim=True).clamp(min=max_norm) * max_norm",
+    ),
+    Cause(
+        r"aten::\w+\.out\b|aten::_?linalg_\w+\.out|out= or view ops",
+        "writes into a tensor by out=, as torch.nn.utils.spectral_norm and parametrizations.spectral_norm do",
+        "operations that give a new tensor; torch.nn.utils.parametrizations.weight_norm for a norm of the weights",
+    ),
     Cause(
         r"(?s)data-dependent.*\bone_hot\(",
         "F.one_hot looks at the values, of which every run has its own",
@@ -79,11 +100,6 @@ CAUSES = (
         "self.name = new for a buffer (self.register_buffer)",
     ),
     Cause(
-        r"aten::(lstm|gru|rnn_)|RNN, GRU,? or LSTM|mkldnn_rnn",
-        "nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN can't be stacked",
-        f"the recurrence written out with nn.Linear ({PAGE})",
-    ),
-    Cause(
         r"saved tensor hooks|tag_activation_checkpoint",
         "torch.utils.checkpoint and other hooks on saved tensors can't be stacked",
         "the plain call; a smaller train.stack saves memory too",
@@ -94,9 +110,9 @@ CAUSES = (
         "one with a static setup_context and generate_vmap_rule = True",
     ),
     Cause(
-        r"'(KeyedDropout|KeyedGaussianNoise|Identity)' object has no attribute",
-        "asks a dropout module for something that its seeded replacement lacks",
-        "the rate in an attribute of the network",
+        r"graph leaves",
+        "keeps a tensor that has a gradient in an attribute, as torch.nn.utils.weight_norm and spectral_norm do",
+        "torch.nn.utils.parametrizations.weight_norm",
     ),
 )
 NOT_COMPILED = (
@@ -112,7 +128,7 @@ def place(frames: Iterable[traceback.FrameSummary]) -> tuple[str, str]:
     found = "", ""
     for frame in frames:
         file = Path(frame.filename)
-        if frame.filename.startswith("<") or file.is_relative_to(THEIRS):
+        if frame.filename.startswith("<") or any(file.is_relative_to(theirs) for theirs in THEIRS):
             continue
         if file.is_relative_to(OURS) and not file.is_relative_to(OURS / "networks"):
             continue
@@ -120,6 +136,14 @@ def place(frames: Iterable[traceback.FrameSummary]) -> tuple[str, str]:
             file = file.relative_to(Path.cwd())
         found = f"{file}:{frame.lineno}", (frame.line or "").strip()
     return found
+
+
+def _passed(frame: traceback.FrameSummary) -> str:
+    """A function that the error came through; one of torch with its file."""
+    file = Path(frame.filename)
+    if not file.is_relative_to(THEIRS[0]):
+        return frame.name
+    return f"torch/{file.relative_to(THEIRS[0]).as_posix()} {frame.name}"
 
 
 def diagnosis(network: str, error: Exception) -> str:
@@ -133,7 +157,7 @@ def diagnosis(network: str, error: Exception) -> str:
     frames = list(getattr(error, "real_stack", None) or traceback.extract_tb(error.__traceback__))
     where, line = place(frames)
     message = re.split(r"\n\s*from user code", str(error))[0]
-    text = "\n".join((message, *(frame.name for frame in frames), line))
+    text = "\n".join((message, *map(_passed, frames), line))
     at = f"network: {network!r}: " + (f"{where}: `{line[:100]}`: " if where else "")
     for cause in CAUSES:
         if re.search(cause.pattern, text):

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
-from infinito.seeds import DrawFrom, torch_stream
 from infinito.tasks import Split, Task
 from infinito.tasks.task import Measured
 from infinito.training.determinism import choose_products
-from infinito.training.program import Program
+from infinito.training.objective import outputs_of
+from infinito.training.program import Program, called, slots
 from infinito.training.randomness import drawing
 
 
@@ -73,7 +73,7 @@ def evaluate(program: Program, weights: Tensor, state: dict[str, Tensor], split:
 
     def scores(row: Tensor, state: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Measured]:
         with program.rounding():
-            outputs = functional_call(program.evaluator, program.named(row) | state, (inputs,))
+            outputs = outputs_of(called(program.evaluator, program.evaluated, program.named(row) | state, inputs))
         return measured(program.task, outputs, targets)
 
     choose_products(program.device, program.precision)
@@ -103,7 +103,7 @@ def predict(
     """
     if task.averaged is None:
         raise ValueError("ensemble: the task does not say what the members average (its attribute `averaged`)")
-    with DrawFrom(torch_stream(0, "unused")) if together else drawing(0, "unused"), torch.no_grad():
+    with drawing(0, "unused"), torch.no_grad():
         network = make().eval()
         if not together:
             network(split.inputs[:2])  # what has no shape yet gets it
@@ -117,11 +117,12 @@ def predict(
             f"the network wants {wanted.get(first, 'no such name')}"
         )
 
-    unique = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+    places = slots(network)
+    unique = set(places.values())
     weights = {name: value for name, value in weights.items() if name in unique}  # a tied weight once
 
     def says(state: dict[str, Any], inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = functional_call(network, state, (inputs,))
+        outputs = outputs_of(called(network, places, state, inputs))
         return -task.losses(outputs, targets)[0] if task.averaged == "probabilities" else outputs - targets
 
     parts, scored = [], []

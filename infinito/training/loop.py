@@ -29,9 +29,9 @@ from infinito.training import optimisers
 from infinito.training.compiling import compiler
 from infinito.training.determinism import fixed_order, fused_attention
 from infinito.training.evaluation import Evaluation, joined, measured
-from infinito.training.objective import Objective
-from infinito.training.program import kinds
-from infinito.training.randomness import borrowed, seed_all_from, seed_step
+from infinito.training.objective import Objective, outputs_of
+from infinito.training.program import kinds, lazy
+from infinito.training.randomness import borrowed, drawing, seed_all_from, seed_step
 from infinito.training.replay import Replay
 from infinito.training.row import RowOptimiser, flat, row_of
 from infinito.training.schedule import Settings, learning_rate
@@ -72,11 +72,11 @@ class Loop:
 
     def draw(self, init_seed: int, data: Data) -> nn.Module:
         """A freshly drawn network, with the weights that the stacked engine would draw."""
-        seed_all_from(init_seed, "init")
-        network = self.make()
-        if any(nn.parameter.is_lazy(p) for p in (*network.parameters(), *network.buffers())):
-            with torch.no_grad():  # what has no shape yet gets it, and its weights, from the first examples
-                network.eval()(data.validation.inputs[:2].cpu())
+        with drawing(init_seed, "init"):
+            network = self.make()
+            if lazy(network):
+                with torch.no_grad():  # what has no shape yet gets it, and its weights, from the first examples
+                    network.eval()(data.validation.inputs[:2].cpu())
         return network.to(self.device).train()
 
     def losses(self, objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,7 +199,7 @@ class _Run:
         def chunks() -> Iterator[dict[str, Measured]]:
             for inputs, targets in split.chunks():
                 with self.loop.rounding():
-                    outputs = self.network(inputs)
+                    outputs = outputs_of(self.network(inputs))
                 found = measured(self.loop.task, outputs, targets)
                 yield {name: (a[None], b[None]) for name, (a, b) in found.items()}
 

@@ -5,10 +5,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from infinito.operations.noise import restart, sites
 from infinito.tasks import Task, tokens
 from infinito.tasks.task import Measured
 
 WAYS = ("nats_with_penalty", "forward_with_penalty", "forward")  # from a network to its loss
+
+
+def outputs_of(found: Any) -> Any:
+    """What a network gave: a tensor, or the `logits` of an object that has them, as those of transformers do."""
+    return found if isinstance(found, Tensor) else getattr(found, "logits", found)
 
 
 def way(network: type, task: Task, smoothing: float = 0.0) -> str:
@@ -34,6 +40,7 @@ class Objective(nn.Module):
     def __init__(self, network: nn.Module, state_names: Sequence[str], task: Task, smoothing: float = 0.0) -> None:
         super().__init__()
         self.network = network
+        self.sites = list(sites(network).values())
         self.state_names = state_names
         self.task = task
         self.smoothing = smoothing
@@ -48,6 +55,7 @@ class Objective(nn.Module):
     def losses(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """inputs, targets: [B, ...] -> (what is minimised, the plain loss), scalars."""
         network: Any = self.network
+        restart(self.sites)
         if self.way == "nats_with_penalty":
             nats, penalty = network.nats_with_penalty(inputs, targets)
             loss = _mean((nats, targets != tokens.IGNORE))
@@ -56,6 +64,7 @@ class Objective(nn.Module):
             outputs, penalty = network.forward_with_penalty(inputs)
         else:
             outputs, penalty = network(inputs), 0.0
+        outputs = outputs_of(outputs)
         loss = _mean(self.task.losses(outputs, targets))
         if self.smoothing:
             task: Any = self.task

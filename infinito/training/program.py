@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
-from infinito.operations.embedding import ComparedEmbedding, compared
-from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise, keyed
-from infinito.seeds import DrawFrom, torch_stream
+from infinito.operations.embedding import compared
+from infinito.operations.noise import KeyedDropout, keyed, sites
 from infinito.tasks import Task
 from infinito.training.compiling import compiled, compiler, keep_freed_memory
 from infinito.training.determinism import attention_by_products, choose_products
 from infinito.training.diagnosis import diagnosis
 from infinito.training.objective import Objective
 from infinito.training.optimisers import AdamW, Layout, Optimiser, Rates
+from infinito.training.randomness import drawing
 from infinito.training.schedule import Block
 from infinito.training.trace import digest
 
@@ -32,9 +32,7 @@ def kinds(network: nn.Module, names: Sequence[str], output: Sequence[int]) -> li
 
     An embedding is known by its module or its name; the head is a matrix with as many rows as there are outputs.
     """
-    embeddings = {
-        id(p) for m in network.modules() if isinstance(m, nn.Embedding | ComparedEmbedding) for p in (m.weight,)
-    }
+    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
     parameters = dict(network.named_parameters())
 
     def kind(name: str) -> str:
@@ -46,6 +44,52 @@ def kinds(network: nn.Module, names: Sequence[str], output: Sequence[int]) -> li
         return "head" if p.ndim == 2 and output and p.shape[0] == output[-1] else "matrix"
 
     return [kind(name) for name in names]
+
+
+def lazy(network: nn.Module) -> bool:
+    """Whether something gets its shape, and its weights, at the first call only."""
+    return any(nn.parameter.is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers()))
+
+
+def slots(network: nn.Module) -> dict[str, str]:
+    """Every place of a module that holds a parameter or buffer, by name, and the first name of what it holds."""
+    first = {id(tensor): name for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    return {
+        f"{prefix}{'.' if prefix else ''}{name}": first[id(tensor)]
+        for prefix, module in network.named_modules()
+        for part in (module._parameters, module._buffers)
+        for name, tensor in part.items()
+        if tensor is not None
+    }
+
+
+def called(network: nn.Module, places: dict[str, str], tensors: dict[str, Tensor], *arguments: Any) -> Any:
+    """What a network gives with other tensors in its places (see `slots`); a name that is missing stays as it is.
+
+    Left to itself functional_call fills a module under two names twice, and afterwards puts back the first filling.
+    """
+    filled = {place: tensors[name] for place, name in places.items() if name in tensors}
+    return functional_call(network, filled, arguments, tie_weights=False)
+
+
+def unstackable(network: nn.Module) -> str | None:
+    """Why the parameters of a network can't lie in a row; None if they can."""
+    for name, module in network.named_modules():
+        if lazy(module) and not list(module.children()):
+            return (
+                f"{type(module).__name__} (self.{name}) gets its weights at the first call, not in the constructor; "
+                "instead: the module that is not lazy, as nn.Linear(in_features, ...)"
+            )
+    types = [(name, p.dtype) for name, p in network.named_parameters() if p.requires_grad]
+    usual = torch.float64 if types and all(dtype == torch.float64 for _, dtype in types) else torch.float32
+    for name, dtype in types:
+        if dtype != usual:
+            found = str(dtype).removeprefix("torch.")
+            return (
+                f"parameter {name!r} is {found}, and all of a run lie in one row of float32; instead: float32, and the "
+                "cast where it is used"
+            )
+    return None
 
 
 class Program:
@@ -82,8 +126,12 @@ class Program:
             keep_freed_memory()
         choose_products(self.device, precision)
         attention_by_products()
-        with DrawFrom(torch_stream(0, "unused")):
-            self.network = compared(keyed(make())).to(self.device).train()
+        with drawing(0, "unused"):
+            network = make()
+        reason = unstackable(network)
+        if reason:
+            raise ValueError(f"network: {type(network).__name__!r}: {reason}")
+        self.network = compared(keyed(network)).to(self.device).train()
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         self.names = list(parameters)
         self.shapes = [p.shape for p in parameters.values()]
@@ -91,9 +139,9 @@ class Program:
         self.optimiser: Optimiser = AdamW() if optimiser is None else optimiser
         self.layout = Layout(self.shapes, self.sizes, kinds(self.network, self.names, task.output))
         self.decayed = None if decayed == "all" else self.layout.where(self.device, "matrix", "head")
-        sites = {n: m for n, m in self.network.named_modules() if isinstance(m, KeyedDropout | KeyedGaussianNoise)}
-        self.keys = [f"network.{name}.key" for name in sites]
-        self.rates = [f"network.{name}.rate" for name, m in sites.items() if isinstance(m, KeyedDropout)]
+        places = sites(self.network)
+        self.keys = [f"network.{name}.key" for name in places]
+        self.rates = [f"network.{name}.rate" for name, m in places.items() if isinstance(m, KeyedDropout)]
         drawn = {name.removeprefix("network.") for name in self.keys + self.rates}
         frozen = [name for name, p in self.network.named_parameters() if not p.requires_grad]
         self.state_names = frozen + [name for name, _ in self.network.named_buffers() if name not in drawn]
@@ -102,6 +150,7 @@ class Program:
         saved = self.network.state_dict(keep_vars=True)
         self.saved = {name: first.get(id(value), name) for name, value in saved.items()}
         self.objective = Objective(self.network, self.state_names, task, smoothing)
+        self.filled, self.evaluated = slots(self.objective), slots(self.network)
         self.evaluator = copy.deepcopy(self.network).eval()
         self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
         if compile and not self.compiled:
@@ -124,7 +173,7 @@ class Program:
         """Freshly drawn copies: weights [S, P] and the buffers [S, ...]; a seed gives what the constructor would."""
         rows, buffers = [], []
         for seed in init_seeds:
-            with DrawFrom(torch_stream(seed, "init")):
+            with drawing(seed, "init"):
                 network = self.make()
             drawn = [p.detach().reshape(-1) for p in network.parameters() if p.requires_grad]
             rows.append(torch.cat([F.pad(p, (0, size - len(p))) for p, size in zip(drawn, self.sizes, strict=True)]))
@@ -154,7 +203,10 @@ class Program:
         if rate is not None:
             values |= dict.fromkeys(self.rates, rate)
         with self.rounding():
-            return functional_call(self.objective, values, (inputs, targets))
+            found: tuple[Tensor, tuple[Tensor, dict[str, Tensor]]] = called(
+                self.objective, self.filled, values, inputs, targets
+            )
+        return found
 
     def rounding(self) -> torch.autocast:
         """The context in which the network runs at its precision."""

@@ -10,7 +10,6 @@ import logging
 import random
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infinito.operations.noise import KeyedDropout, KeyedGaussianNoise
 from infinito.seeds import noise_keys
 from infinito.tasks import Data
 from infinito.training import Evaluation, Program
 from infinito.training.diagnosis import OWN_NOISE, PAGE, SHARED_NOISE, diagnosis
 from infinito.training.evaluation import evaluate
+from infinito.training.program import unstackable
+from infinito.training.randomness import drawing
 from infinito.training.schedule import Block, Rates
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,10 @@ def check(
     Raises:
         ValueError: in one line, which line of the network can't be stacked or compiled, and what to write instead.
     """
+    with drawing(0, "unused"):
+        reason = unstackable(make())
+    if reason:
+        raise ValueError(f"network: {name!r}: {reason}")
     try:
         program = Program(make, data.task, compile=False, precision=precision, smoothing=smoothing)
         weights, state = program.draw([0, 1])
@@ -79,8 +83,7 @@ def check(
 
     with _generators() as touched, _slow(name):
         try:
-            with _calls(program.network) as calls:
-                first, scored = whole()
+            first, scored = whole()
             again, scored_again = whole()
             alone = step(1, program.step)
         except Exception as error:
@@ -100,12 +103,6 @@ def check(
         raise ValueError(
             f"network: {name!r}: a run alone has a loss of {float(alone[0]):.6g}, beside another one of "
             f"{float(first[0][0]):.6g}: forward mixes up the runs; operations of torch on its own tensors only ({PAGE})"
-        )
-    repeated = [site for site, times in calls.items() if times > 1]
-    if repeated:
-        raise ValueError(
-            f"network: {name!r}: {repeated[0]} is called {calls[repeated[0]]} times in one forward pass and would draw "
-            "the same noise each time; give each call a module of its own (nn.ModuleList in a loop)"
         )
     if compiled:
         fresh = Program(
@@ -140,25 +137,6 @@ def _generators() -> Iterator[Callable[[], bool]]:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
-
-
-@contextlib.contextmanager
-def _calls(network: nn.Module) -> Iterator[Counter[str]]:
-    """Counts the calls of each module that draws noise, by its name in the network."""
-    calls: Counter[str] = Counter()
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, KeyedDropout | KeyedGaussianNoise):
-
-            def count(module: nn.Module, _: object, name: str = name) -> None:
-                calls[name] += module.training
-
-            hooks.append(module.register_forward_pre_hook(count))
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from infinito import training
 from infinito.networks.transformer import feed_forward
 from infinito.operations.fused import attention, cross_entropy, gelu, operator
-from infinito.operations.noise import KeyedDropout
+from infinito.operations.noise import KeyedDropout, restart, sites
 from infinito.tasks import IGNORE
 from infinito.tasks.tokens import token_nats
 
@@ -131,7 +131,10 @@ def test_a_coin_says_all_that_a_kernel_needs() -> None:
         x = signed((element + start) * 0x7FEB352D)
         x = signed((x ^ ((x >> 15) & 0x1FFFF) ^ between) * 0x846CA68B)
         kept.append(x >= lowest)
+    other = dropout(torch.ones(200)) > 0  # of the second call
+    restart([dropout])
     assert torch.equal(dropout(torch.ones(200)) > 0, torch.tensor(kept))
+    assert not torch.equal(other, torch.tensor(kept))
     assert 100 < sum(kept) < 170
 
 
@@ -249,6 +252,7 @@ class Activation(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
+        restart(sites(self).values())
         return gelu.gelu_dropout(x, self.dropout)
 
 

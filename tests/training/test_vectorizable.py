@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from infinito import networks, params, tasks, training
+from infinito.operations.noise import keyed, restart, sites
 from infinito.params import load_study
 from infinito.runs import stacks
 from infinito.runs.table import Run
@@ -54,12 +55,16 @@ WORKING = [
     "PaddedEmbedding",
     "Penalised",
     "RMSNorm",
+    "RateOfModule",
     "Reused",
     "ScaledDotProduct",
+    "SharedBlock",
+    "SharedDropout",
     "Sinusoids",
     "Sorted",
     "Spectrum",
     "TopK",
+    "TwoNames",
     "Where",
 ]
 # which line, what is the matter, what to write instead
@@ -67,7 +72,6 @@ REFUSED = [
     ("FunctionalDropout", "`return F.dropout(", "random numbers that all runs would share", "torch.nn.Dropout"),
     ("ChannelDropout", "`return self.drop(x)`", "random numbers that all runs would share", "not its relatives"),
     ("AlphaDropout", "`return self.drop(x)`", "random numbers that all runs would share", "not its relatives"),
-    ("TwoNames", "`return self.other(", "random numbers that all runs would share", "one for each call"),
     (
         "OwnNoise",
         "torch.randn_like(x)",
@@ -109,7 +113,6 @@ REFUSED = [
     ("LstmCell", "self.cell(x[:, t], state)`", "nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN can't be", "with nn.Linear"),
     ("Checkpointed", "checkpoint(", "torch.utils.checkpoint", "the plain call"),
     ("OwnGradient", "Doubled.apply(x)", "torch.autograd.Function", "generate_vmap_rule = True"),
-    ("RateOfModule", "self.drop.p", "its seeded replacement lacks", "an attribute of the network"),
     ("Unfolded", "F.fold(", "fails when runs are trained together: RuntimeError: ", "docs/networks.md"),
 ]
 # these would not fail, but train wrongly
@@ -119,7 +122,6 @@ SILENT = [
     ("NumpyGenerator", "taken twice, gives two results", "infinito.operations.GaussianNoise"),
     ("PythonCounter", "taken twice, gives two results", "self.register_buffer"),
     ("PlainAttribute", "taken twice, gives two results", "self.register_buffer"),
-    ("SharedDropout", "drop is called 2 times in one forward pass", "give each call a module of its own"),
     ("Alone", "a run alone has a loss of", "forward mixes up the runs"),
 ]
 NOT_COMPILED = [
@@ -176,6 +178,27 @@ def test_what_passes_is_trained_as_by_the_plain_loop(
             torch.testing.assert_close(stack.final[key][lane], value, rtol=0, atol=1e-6)
         moved = max(float((value - alone.initial[key]).abs().max()) for key, value in alone.final.items())
         assert moved > 1e-3
+
+
+def test_a_module_under_several_names_is_as_before_afterwards(data: tasks.Data) -> None:
+    make = maker("tests.users:SharedBlock", data)
+    program = training.Program(make, data.task, compile=False)
+    held = {name: value for name, value in program.network.state_dict(keep_vars=True).items()}
+    training.train(program, data, SETTINGS, [5, 6], [1, 2], [3, 4])
+    after = program.network.state_dict(keep_vars=True)
+    assert all(after[name] is value for name, value in held.items())
+    assert all(np.isfinite(value.detach().numpy()).all() for value in after.values())  # a tensor like any other
+
+
+def test_every_call_of_a_dropout_tosses_coins_of_its_own(data: tasks.Data) -> None:
+    network = keyed(maker("tests.users:SharedDropout", data)()).train()
+    [place] = sites(network).values()
+    restart([place])
+    x = torch.ones(50, 50)
+    first, second = place(x), place(x)
+    assert not torch.equal(first, second)
+    restart([place])
+    assert torch.equal(place(x), first) and torch.equal(place(x), second)
 
 
 @pytest.mark.parametrize("name", OF_TOKENS)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from infinito.operations.fused import operator
-from infinito.operations.noise import KeyedDropout
+from infinito.operations.noise import KeyedDropout, NoDropout
 
 LONGEST_KEPT = 64  # positions up to which the kernels can also give the weights
 WIDEST = 128  # numbers of a head that fit in registers
@@ -35,14 +35,13 @@ def attend(
         mixed [B, T, D]; the weights before dropout, float32 [B, H, T, T], or None.
     """
     B, T, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    coin = scale = None
-    if isinstance(dropout, KeyedDropout) and dropout.training:
-        coin, scale = dropout.coin()[None], dropout.scale()[None]
-    elif type(dropout) is nn.Dropout and 0 < dropout.p < 1 and dropout.training and qkv.is_cuda:
-        coin, scale = coin_of_torch(dropout.p, qkv.device)
-    tossed = coin is not None or not dropout.training or isinstance(dropout, nn.Identity)
     fits = width // heads <= WIDEST and (T <= LONGEST_KEPT or not keep_weights) and qkv.dtype != torch.float64
-    if qkv.is_cuda and operator.HAS_TRITON and tossed and fits:
+    if qkv.is_cuda and operator.HAS_TRITON and fits and _known(dropout):
+        coin = scale = None
+        if isinstance(dropout, KeyedDropout) and dropout.training:
+            coin, scale = dropout.coin()[None], dropout.scale()[None]
+        elif type(dropout) is nn.Dropout and dropout.p > 0 and dropout.training:
+            coin, scale = coin_of_torch(dropout.p, qkv.device)
         mixed, _, kept = attention(qkv, coin, scale, heads, causal, keep_weights)
         return mixed, kept if keep_weights else None
 
@@ -54,6 +53,13 @@ def attend(
     weights = torch.softmax(scores, dim=-1)
     mixed = (dropout(weights) @ v).transpose(1, 2).reshape(B, T, width)
     return mixed, weights if keep_weights else None
+
+
+def _known(dropout: nn.Module) -> bool:
+    """Whether the kernel can toss its coins."""
+    if isinstance(dropout, KeyedDropout | NoDropout | nn.Identity) or not dropout.training:
+        return True
+    return type(dropout) is nn.Dropout and dropout.p < 1
 
 
 def coin_of_torch(rate: float, device: torch.device) -> tuple[Tensor, Tensor]:

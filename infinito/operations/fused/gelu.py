@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from infinito.operations.noise import KeyedDropout
+from infinito.operations.noise import KeyedDropout, NoDropout
 
 # the error function: Abramowitz & Stegun 1964, equation 7.1.26, absolute error below 1.5e-7, as torch's vectorised one
 POLE = 0.3275911
@@ -43,9 +43,10 @@ def gelu_dropout(x: Tensor, dropout: nn.Module) -> Tensor:
         x: [..].
         dropout: `KeyedDropout`, `nn.Dropout`, or the identity.
     """
-    known = dropout.training and isinstance(dropout, nn.Identity | KeyedDropout)
+    known = dropout.training and isinstance(dropout, NoDropout | nn.Identity | KeyedDropout)
     if not known or x.is_cuda or x.dtype == torch.float64 or not torch.compiler.is_compiling():
         return dropout(F.gelu(x))
     value, slope = value_and_slope(x.detach().float())
-    value, slope = dropout.forward(value), dropout.forward(slope)  # the same coins
+    if isinstance(dropout, KeyedDropout):
+        value, slope = dropout.alike(value, slope)
     return value.to(x.dtype) + (x - x.detach()) * slope.to(x.dtype)  # the second term is 0, and has the gradient
