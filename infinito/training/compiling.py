@@ -3,15 +3,18 @@
 import ctypes
 import functools
 import inspect
+import itertools
 import os
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+NUMBERS = itertools.count()
 NARROW = 32  # runs, up to which a step on a GPU waits for its launches more than for its arithmetic
 
 
@@ -28,6 +31,16 @@ def compiler_version() -> str | None:
         return None
     done = subprocess.run([path, "--version"], capture_output=True, text=True)
     return next(iter(done.stdout.splitlines()), None)
+
+
+def apart(function: Callable[..., Any], **how: Any) -> Callable[..., Any]:
+    """torch.compile for fixed shapes, with a limit of 8 compilations of its own, not one that a process shares."""
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:  # from torch 2.13 on
+        how["isolate_recompiles"] = True
+    elif isinstance(function, types.FunctionType):  # there torch counts by the code object
+        code = function.__code__.replace(co_name=f"{function.__name__}_{next(NUMBERS)}")
+        function = types.FunctionType(code, function.__globals__, None, function.__defaults__, function.__closure__)
+    return torch.compile(function, dynamic=False, **how)
 
 
 @functools.cache
@@ -52,15 +65,12 @@ def compiled(step: Callable[..., Any], device: torch.device) -> Callable[..., An
         options["cpp_wrapper"] = True
         options["cpp.enable_floating_point_contract_flag"] = "fast"  # a product and a sum by one instruction
         options["memory_planning"] = True
-    how: dict[str, Any] = {"fullgraph": True, "dynamic": False}
-    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:  # from torch 2.13 on
-        how["isolate_recompiles"] = True  # else all programs of a process share a limit of 8
-    wide = torch.compile(step, options=options, **how)
+    wide = apart(step, options=options, fullgraph=True)
     if device.type == "cpu":
         return wide
     # small kernels that don't depend on each other are launched as one: a sixth faster for 10 small networks, half as
     # fast for 1000 (benchmarks/results/gpu_combined_kernels.json)
-    narrow = torch.compile(step, options=options | {"combo_kernels": True}, **how)
+    narrow = apart(step, options=options | {"combo_kernels": True}, fullgraph=True)
 
     def call(weights: torch.Tensor, *others: Any) -> Any:
         return (narrow if len(weights) <= NARROW else wide)(weights, *others)

@@ -8,7 +8,6 @@ fast way too: compiled where torch.compile takes the network as one graph, with 
 
 import contextlib
 import copy
-import inspect
 import io
 import logging
 import time
@@ -21,19 +20,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from infinito.operations.noise import keyed, sites
 from infinito.seeds import noise_keys
 from infinito.storage import replacing
 from infinito.tasks import Data, Split, Task
 from infinito.tasks.task import Measured
 from infinito.training import optimisers
-from infinito.training.compiling import compiler
+from infinito.training.compiling import apart, compiler
 from infinito.training.determinism import fixed_order, fused_attention
 from infinito.training.evaluation import Evaluation, joined, measured
+from infinito.training.gradient import agrees, places_of, row_gradient
 from infinito.training.objective import Objective, outputs_of
 from infinito.training.program import kinds, lazy
 from infinito.training.randomness import borrowed, drawing, seed_all_from, seed_step
 from infinito.training.replay import Replay
-from infinito.training.row import RowOptimiser, flat, row_of
+from infinito.training.row import RowOptimiser, flat, row_of, update
 from infinito.training.schedule import Settings, learning_rate
 from infinito.training.snapshot import PATIENCE, SECONDS
 from infinito.training.stacked import BEAT, PROBE, Trained
@@ -42,10 +43,6 @@ from infinito.training.trace import digest, digests
 logger = logging.getLogger(__name__)
 
 TRIALS = 10  # passes, by which it shows whether every one is compiled anew: torch gives up after 8
-# else all programs of a process share that limit; torch has it from 2.13 on
-APART: Any = {"dynamic": False} | (
-    {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
-)
 
 
 class Loop:
@@ -67,8 +64,11 @@ class Loop:
         self.optimiser, self.decayed, self.smoothing = optimiser or optimisers.AdamW(), decayed, smoothing
         self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
         self.recorded = False  # whether a step may be, on a GPU
+        self.whole = False  # whether loss and gradient are one program (see `infinito.training.gradient`)
         self.settled = not self.compiled
-        self.fast = torch.compile(_losses, fullgraph=True, **APART)
+        self.fast = apart(_losses, fullgraph=True)
+        self.fast_gradient = apart(row_gradient, fullgraph=True)
+        self.fast_update, self.fast_digest = apart(update), apart(_digest)
 
     def draw(self, init_seed: int, data: Data) -> nn.Module:
         """A freshly drawn network, with the weights that the stacked engine would draw."""
@@ -77,6 +77,8 @@ class Loop:
             if lazy(network):
                 with torch.no_grad():  # what has no shape yet gets it, and its weights, from the first examples
                     network.eval()(data.validation.inputs[:2].cpu())
+        if self.whole:  # such a pass is taken once, so that it can draw by keys, which is faster than torch's generator
+            keyed(network)
         return network.to(self.device).train()
 
     def losses(self, objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +86,7 @@ class Loop:
         with self.rounding():
             return self.fast(objective, inputs, targets) if self.compiled else objective.losses(inputs, targets)
 
-    def settle(self, data: Data, batch: int) -> None:
+    def settle(self, data: Data, settings: Settings) -> None:
         """Find out, once, by passes of a network that is thrown away, whether to compile, and whether to record.
 
         Not compiled is what torch.compile does not take as one graph, or compiles anew at every pass, as a network that
@@ -93,19 +95,40 @@ class Loop:
         if self.settled:
             return
         self.settled = True
-        network = self.draw(0, data)
-        objective = Objective(network, [], self.task, self.smoothing)
-        inputs, targets = data.batch(data.order(0, 1, batch)[0].to(self.device))
+        batch = data.batch(data.order(0, 1, settings.batch)[0].to(self.device))
         try:
-            for _ in range(TRIALS):
-                before = _held(network)
-                with fixed_order(self.device, self.precision, strict=False), _quiet():  # or it would be compiled twice
-                    self.losses(objective, inputs, targets)[0].backward()
-                self.recorded = _held(network) == before
+            self.whole = True
+            self.trial(data, settings, batch)
+            return
+        except Exception:  # what a network may do in autograd and not in torch.func: write into a buffer, and more
+            self.whole = False
+        try:
+            self.trial(data, settings, batch)
         except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
             reason = " ".join(str(error).split("\n")[0].split())[:150]
-            logger.warning("network %s is trained uncompiled: %s", type(network).__name__, reason)
+            logger.warning("network %s is trained uncompiled: %s", type(self.make()).__name__, reason)
             self.compiled = self.recorded = False
+
+    def trial(self, data: Data, settings: Settings, batch: Sequence[Tensor]) -> None:
+        """Some passes, compiled as it is now to be; raises what torch raises where that can't be."""
+        network = self.draw(0, data)
+        objective, optimiser = Objective(network, [], self.task, self.smoothing), self.optimiser_of(network, settings)
+        with fixed_order(self.device, self.precision, strict=False), _quiet():  # or it would be compiled twice
+            # in single precision, since in half precision even two ways to the same gradient differ
+            if self.whole and not (isinstance(optimiser, RowOptimiser) and agrees(objective, optimiser, *batch)):
+                raise ValueError("no row, or another gradient")
+            for _ in range(TRIALS):
+                before = _held(network)
+                if isinstance(optimiser, RowOptimiser) and self.whole:
+                    self.gradient(objective, optimiser, *batch)
+                else:
+                    self.losses(objective, *batch)[0].backward()
+                self.recorded = _held(network) == before
+
+    def gradient(self, objective: Objective, optimiser: RowOptimiser, inputs: Tensor, targets: Tensor) -> Any:
+        """(the plain loss, the gradient [1, P]), as one program."""
+        with self.rounding():
+            return self.fast_gradient(objective, places_of(objective, optimiser), optimiser.row, inputs, targets)
 
     def rounding(self) -> torch.autocast:
         """The context in which the network runs at its precision."""
@@ -134,8 +157,9 @@ class Loop:
             return [{"params": [named[n] for n in some], "weight_decay": decay} for some, decay in pairs if some]
 
         if alike and (gpu or isinstance(chosen, optimisers.Muon)):
+            fast = self.fast_update if self.compiled else update
             clip, known = float(settings.clip_norm), list(named.values())  # type: ignore[arg-type]
-            return RowOptimiser(chosen, groups(list(named)), rate, clip, known, list(kind.values()), self.compiled)
+            return RowOptimiser(chosen, groups(list(named)), rate, clip, known, list(kind.values()), fast)
         if isinstance(chosen, optimisers.SGD):
             return torch.optim.SGD(groups(list(named)), lr=rate, momentum=chosen.momentum, nesterov=chosen.nesterov)
         if isinstance(chosen, optimisers.AdamW):
@@ -231,6 +255,9 @@ class _Step:
         self.run, self.loop = run, loop
         self.objective = Objective(run.network, [], loop.task, loop.smoothing)
         self.parameters = list(run.trained.values())
+        self.key = torch.zeros(2, dtype=torch.int32, device=loop.device)
+        for place in sites(run.network).values():
+            place.key = self.key
         self.digest: Callable[[list[Tensor]], Tensor] = _digest
         self.batch: tuple[Tensor, Tensor] | None = None
         self.launched: tuple[torch.cuda.Event, int] | None = None
@@ -238,8 +265,9 @@ class _Step:
         self.loss = torch.zeros((), device=loop.device)
         self.check = torch.zeros((), dtype=torch.int32, device=loop.device)
 
-    def take(self, t: int, inputs: Tensor, targets: Tensor, rate: float) -> None:
-        """Step t, counted from 0."""
+    def take(self, t: int, inputs: Tensor, targets: Tensor, rate: float, key: Tensor) -> None:
+        """Step t, counted from 0; key: int32 [2], of its noise."""
+        self.key.copy_(key)
         groups = self.run.optimiser.param_groups
         for shared in {id(group["lr"]): group["lr"] for group in groups if isinstance(group["lr"], Tensor)}.values():
             shared.fill_(rate)
@@ -254,6 +282,10 @@ class _Step:
 
     def plain(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Forward, backward, clipping, and the optimisers' step."""
+        optimiser = self.run.optimiser
+        if isinstance(optimiser, RowOptimiser) and self.loop.whole:
+            loss, gradient = self.loop.gradient(self.objective, optimiser, inputs, targets)
+            return loss, optimiser.step(gradient)
         for p in self.parameters:
             p.grad = None
         objective, loss = self.loop.losses(self.objective, inputs, targets)
@@ -263,7 +295,6 @@ class _Step:
                 p.grad = torch.zeros_like(p)
             elif p.grad.is_sparse:
                 p.grad = p.grad.to_dense()
-        optimiser = self.run.optimiser
         if isinstance(optimiser, RowOptimiser):
             return loss.detach(), optimiser.step()
         nn.utils.clip_grad_norm_(self.parameters, float(self.run.settings.clip_norm))  # type: ignore[arg-type]
@@ -274,7 +305,7 @@ class _Step:
         """As `plain`; recorded after the first step, where that can be."""
         if self.batch is None:
             self.batch = inputs.clone(), targets.clone()
-            self.digest = torch.compile(_digest, **APART)
+            self.digest = self.loop.fast_digest
         for here, value in zip(self.batch, (inputs, targets), strict=True):
             here.copy_(value)
 
@@ -347,7 +378,7 @@ def _train_one(
     snapshot: Path | None,
     started: float,
 ) -> Trained:
-    loop.settle(data, settings.batch)
+    loop.settle(data, settings)
     run = _Run(loop, data, settings, init_seed)
     steps, best = settings.steps, settings.keep == "best"
     if snapshot is not None and snapshot.is_file() and not _restored(run, snapshot):
@@ -355,6 +386,7 @@ def _train_one(
     before = run.seconds
     order = data.order(data_seed, steps, settings.batch).to(loop.device)
     keys = noise_keys(noise_seed, steps)
+    keys_there = keys.to(loop.device)
     probe = data.validation if best else data.validation.first(PROBE)
     points = [*range(settings.curve_every, steps, settings.curve_every), steps]
     step, due = _Step(run), time.monotonic() + SECONDS
@@ -367,7 +399,7 @@ def _train_one(
         seed_step(keys[t])
         rate = float(settings.learning_rate) * learning_rate(t, steps, settings.warmup, settings.schedule)  # type: ignore[arg-type]
         with fixed_order(loop.device, loop.precision, strict=False), _quiet():
-            step.take(t, inputs, targets, rate)
+            step.take(t, inputs, targets, rate, keys_there[t])
         run.done = t + 1
         if t + 1 in points:
             loss = float(run.evaluate(probe, noise_seed).loss[0])

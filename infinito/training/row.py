@@ -1,6 +1,6 @@
 """The parameters of one ordinary module as a row of the stacked engine, and that engine's optimisers on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,29 @@ def flat(p: Tensor) -> Tensor:
     return nn.functional.pad(flat.to(torch.promote_types(flat.dtype, torch.float32)), (0, -len(flat) % ALIGNED))
 
 
+def update(
+    optimiser: optimisers.Optimiser,
+    layout: optimisers.Layout,
+    clip_norm: float,
+    row: Tensor,
+    first: Tensor,
+    second: Tensor,
+    found: Tensor | list[Tensor],
+    powers: Tensor,
+    rate: Tensor,
+    decay: Tensor,
+) -> Tensor:
+    """One step, in place, of weights and moments [1, P] by a gradient [1, P], or by its parts; gives a digest, []."""
+    gradient = row_of(found) if isinstance(found, list) else found
+    norm = gradient.square().sum(1).sqrt()
+    gradient = gradient * (clip_norm / (norm + 1e-6)).clamp(max=1.0)[:, None]
+    corrections = (1 - powers).float()
+    updated = optimiser.update(row, gradient, first, second, rate[None, None], decay, corrections, layout)
+    for old, new in zip((row, first, second), updated, strict=True):
+        old.copy_(new)
+    return digest(updated[0])[0]
+
+
 class RowOptimiser(torch.optim.Optimizer):
     """An optimiser of the stacked engine, for one run, whose parameters become parts of one row.
 
@@ -33,7 +56,7 @@ class RowOptimiser(torch.optim.Optimizer):
         rate: learning rate.
         clip_norm: largest norm of the gradient.
         parameters, kinds: all of them in their order, and what each of them is (see `optimisers.Layout`).
-        compile: torch.compile the step.
+        update: `update`, or the same compiled.
     """
 
     def __init__(
@@ -44,12 +67,12 @@ class RowOptimiser(torch.optim.Optimizer):
         clip_norm: float,
         parameters: list[nn.Parameter],
         kinds: list[str],
-        compile: bool,
+        update: Callable[..., Tensor],
     ) -> None:
         super().__init__(groups, {"lr": rate})
-        self.parameters = parameters
-        sizes = [len(flat(p)) for p in parameters]
-        layout = optimisers.Layout([p.shape for p in parameters], sizes, kinds)
+        self.parameters, self.optimiser, self.clip_norm, self.update = parameters, optimiser, clip_norm, update
+        self.sizes = sizes = [len(flat(p)) for p in parameters]
+        self.layout = optimisers.Layout([p.shape for p in parameters], sizes, kinds)
         self.row = row_of(parameters)
         for p, part in zip(parameters, self.row[0].split(sizes), strict=True):
             p.data = part[: p.numel()].view_as(p)
@@ -64,34 +87,17 @@ class RowOptimiser(torch.optim.Optimizer):
         self.powers = torch.ones(2, dtype=torch.float64, device=self.row.device)  # of the betas
         self.betas = torch.tensor(optimiser.betas, dtype=torch.float64, device=self.row.device)
 
-        def update(
-            row: Tensor,
-            first: Tensor,
-            second: Tensor,
-            gradients: list[Tensor],
-            powers: Tensor,
-            rate: Tensor,
-            decay: Tensor,
-        ) -> Tensor:
-            gradient = row_of(gradients)
-            norm = gradient.square().sum(1).sqrt()
-            gradient = gradient * (clip_norm / (norm + 1e-6)).clamp(max=1.0)[:, None]
-            found = optimiser.update(
-                row, gradient, first, second, rate[None, None], decay, (1 - powers).float(), layout
-            )
-            for old, new in zip((row, first, second), found, strict=True):
-                old.copy_(new)
-            return digest(found[0])[0]
-
-        self.update = torch.compile(update, dynamic=False) if compile else update
-
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Tensor:  # type: ignore[override]
-        """One step from the gradients, clipped; gives the digest of the new weights, int32 []."""
+    def step(self, gradient: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """One step by a gradient [1, P], or by those of the parameters, clipped; gives the digest of the new weights.
+
+        That is an int32 [].
+        """
         self.powers.mul_(self.betas)
         rate = torch.as_tensor(self.param_groups[0]["lr"], dtype=torch.float32, device=self.row.device)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        return self.update(self.row, self.first, self.second, gradients, self.powers, rate, self.decay)
+        found = [p.grad for p in self.parameters if p.grad is not None] if gradient is None else gradient
+        fixed = self.optimiser, self.layout, self.clip_norm
+        return self.update(*fixed, self.row, self.first, self.second, found, self.powers, rate, self.decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it remembers; torch's own would round it to the type of the parameters."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from infinito.seeds import noise_keys
 from infinito.tasks import Data
 from infinito.training import Evaluation, Program
+from infinito.training.compiling import apart
 from infinito.training.diagnosis import OWN_NOISE, PAGE, SHARED_NOISE, diagnosis
 from infinito.training.evaluation import evaluate
 from infinito.training.program import unstackable
@@ -108,8 +109,7 @@ def check(
         fresh = Program(
             make, data.task, compile=False, precision=precision
         )  # what was kept since the first call must not help
-        apart: Any = {"isolate_recompiles": True}  # as in `training.compiling`
-        traced = torch.compile(fresh.step, backend="aot_eager", fullgraph=True, dynamic=False, **apart)
+        traced = apart(fresh.step, backend="aot_eager", fullgraph=True)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the error says it too

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from infinito import networks, params, tasks, training
 from infinito.training import loop
+from infinito.training.gradient import agrees
 from infinito.training.optimisers import Muon
+from infinito.training.row import RowOptimiser
 from tests import users
 from tests.conftest import TINY
 from tests.reference import train_one
@@ -287,3 +290,44 @@ def test_a_snapshot_that_does_not_fit_leaves_nothing_behind(data: tasks.Data, tm
     torch.save(run.saved() | {"done": 3, "optimiser_state": {"state": {}, "param_groups": []}}, file)
     again = train(make, data, snapshot=file)
     assert equal(whole.final, again.final) and torch.equal(whole.trace, again.trace)
+
+
+@pytest.mark.parametrize(
+    "name, whole",
+    [
+        ("transformer", True),
+        ("tests.users:SharedBlock", True),
+        ("tests.users:OwnNoise", True),
+        ("tests.users:BatchNorm", False),
+        ("tests.users:InPlaceBuffer", False),
+        ("tests.users:Assigned", False),
+    ],
+)
+def test_the_gradient_of_a_row_is_that_of_autograd_unless_buffers_change(
+    name: str, whole: bool, data: tasks.Data
+) -> None:
+    runs = training.Loop(maker(name, data), data.task, compile=False, optimiser=Muon(0.95, True))
+    runs.whole = True  # draws by keys
+    network = runs.draw(3, data)
+    objective, optimiser = training.Objective(network, [], data.task), runs.optimiser_of(network, SETTINGS)
+    assert isinstance(optimiser, RowOptimiser)
+    try:
+        found = agrees(objective, optimiser, *data.batch(torch.arange(4)))
+    except RuntimeError:
+        found = False
+    assert found == whole
+
+
+@pytest.mark.skipif(training.compiler() is None, reason="no C++ compiler")
+def test_a_whole_program_trains_as_the_parts_do_and_is_compiled_once(data: tasks.Data) -> None:
+    make = maker("tests.users:SharedBlock", data, dropout=0.0)
+    runs = training.Loop(make, data.task, compile=True, optimiser=Muon(0.95, True))
+    found = loop.train(runs, data, SETTINGS, [5, 6], [1, 1], [2, 2])
+    assert runs.whole and found.compiled
+    compiled = counters["stats"]["unique_graphs"]
+    again = loop.train(runs, data, SETTINGS, [5], [1], [2])
+    assert counters["stats"]["unique_graphs"] == compiled
+    plain = train(make, data, optimiser=Muon(0.95, True))
+    for key, value in plain.final.items():
+        assert torch.equal(found.final[key][:1], again.final[key])
+        torch.testing.assert_close(again.final[key], value, rtol=0, atol=4e-3)  # Muon multiplies in half precision
