@@ -35,4 +35,6 @@ def _what(entry: dict[str, Any]) -> str:
         return f"begun, by {len(entry['code'])} files of code"
     if entry["event"] == "trained":
         return f"trained, run table {entry['runs_sha256'][:12]}"
-    return f"{entry['verdict']}, {entry['status']}, difference {entry['difference']:.4g} over {entry['pairs']:,} pairs"
+    return (
+        f"{entry['verdict']}, {entry['status']}, difference {entry['difference']:.4g} over {entry['n_pairs']:,} pairs"
+    )

@@ -178,7 +178,7 @@ def conclude(study: Study, result: Mapping[str, Any]) -> None:
             "verdict": result["verdict"],
             "status": result["plan"]["status"],
             "difference": result["difference"]["value"],
-            "pairs": result["n_pairs"],
+            "n_pairs": result["n_pairs"],
             "runs_sha256": file_sha256(study.runs / "runs.parquet"),
         }
         Ledger.read(study.ledger).record("verdict", found[1], facts)

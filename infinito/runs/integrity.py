@@ -85,6 +85,9 @@ def _faults_of_rows(folder: Path, table: pd.DataFrame) -> Iterator[str]:
     there = {file.parent.name for file in folder.glob("stacks/*/stack.json")}
     for stack in [*known, *sorted(there - set(known))]:
         file = folder / "stacks" / stack / "stack.json"
+        if not file.is_file():
+            yield f"{file}: missing, with all that is known of its {len(known[stack])} runs"
+            continue
         record = read_json(file)
         recorded = record.get("rows") if isinstance(record, dict) else None
         if not isinstance(recorded, list):

@@ -95,14 +95,17 @@ def test_audit_names_what_lacks_its_record(
 ) -> None:
     folder = str(recorded_study)
     done = infinito("audit", "--study", folder)
-    assert (done.returncode, done.stdout) == (0, "study tiny: nothing lacks its record: 7 of 7 stages, 74 runs\n"), done
+    assert (done.returncode, done.stdout) == (0, "study tiny: the chain holds: 7 of 7 stages, 74 runs\n"), done
     (recorded_study / "results/records/golden.json").unlink()
     write_json(recorded_study / "results/new.json", {})
     done = infinito("audit", "--study", folder)
     assert done.returncode == 1 and done.stderr == ""
     assert done.stdout.splitlines() == [
-        "results/records/golden.json: missing, so nothing says when and where stage golden ran",
-        "results/new.json: no stage of dvc.yaml writes it",
+        "study tiny: the chain does not hold; first at stages",
+        "stages: results/records/golden.json: not on this machine; dvc pull brings it, or dvc checkout from this "
+        "machine's cache",
+        "results: results/new.json: no stage of dvc.yaml writes it",
+        "reserve: git: studies/tiny/results/new.json: not committed as it is",
     ]
     assert "no stage has left anything to audit; run dvc repro" in refused("audit", "--study", str(write_study()))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infinito.lineage.audit import missing_records
+from infinito.lineage.audit import audit
 from infinito.lineage.records import write_record
 from infinito.params import load_study
 from infinito.storage import read_table, write_json, write_table
@@ -18,7 +18,7 @@ def study(recorded_study: Path) -> Path:
 
 
 def test_a_complete_study_lacks_no_record(study: Path) -> None:
-    assert missing_records(load_study(study)) == []
+    assert audit(load_study(study)) == []
 
 
 def _first_stack(study: Path) -> Path:
@@ -40,7 +40,7 @@ def _drop_seeds(study: Path) -> None:
             "results/records/compare.json: of another results/compare.json than there is",
         ),
         (lambda study: write_json(study / "results/new.json", {}), "results/new.json: no stage of dvc.yaml writes it"),
-        (lambda study: (study / "results/records/golden.json").unlink(), "golden.json: missing, so nothing says"),
+        (lambda study: (study / "results/records/golden.json").unlink(), "golden.json: not on this machine; dvc pull brings it"),
         (lambda study: edit(study / "results/records/train.json", git_revision=None), "git_revision is missing"),
         (lambda study: (_first_stack(study) / "stack.json").unlink(), "stack.json: missing, with all that"),
         (lambda study: edit(_first_stack(study) / "stack.json", processor=""), "stack.json: processor is missing"),
@@ -55,7 +55,8 @@ def _drop_seeds(study: Path) -> None:
 )  # fmt: skip
 def test_what_lacks_its_record_is_named(study: Path, harm: Callable[[Path], object], message: str) -> None:
     harm(study)
-    assert any(message in fault for fault in missing_records(load_study(study)))
+    findings = audit(load_study(study))
+    assert any(message in finding.said for finding in findings if not finding.reserve), findings
 
 
 def test_a_stage_that_has_written_nothing_gets_no_record(study: Path) -> None:

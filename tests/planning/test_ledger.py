@@ -130,7 +130,7 @@ def begun(study: Study, verdicts: tuple[str, ...] = ("WORSE", "INCONCLUSIVE")) -
         ledger = Ledger.read(study.ledger)
         if verdict:
             ledger.record("began", name, {"code": {"network.py": "a"}})
-            facts = {"verdict": verdict, "status": "planned", "difference": 0.1, "pairs": 10}
+            facts = {"verdict": verdict, "status": "planned", "difference": 0.1, "n_pairs": 10}
             Ledger.read(study.ledger).record("verdict", name, facts)
     return Ledger.read(study.ledger)
 
