@@ -40,7 +40,7 @@ def _drop_seeds(study: Path) -> None:
             "results/records/compare.json: of another results/compare.json than there is",
         ),
         (lambda study: write_json(study / "results/new.json", {}), "results/new.json: no stage of dvc.yaml writes it"),
-        (lambda study: (study / "results/records/golden.json").unlink(), "golden.json: not on this machine; dvc pull brings it"),
+        (lambda study: (study / "results/records/golden.json").unlink(), "not on this machine; dvc pull"),
         (lambda study: edit(study / "results/records/train.json", git_revision=None), "git_revision is missing"),
         (lambda study: (_first_stack(study) / "stack.json").unlink(), "stack.json: missing, with all that"),
         (lambda study: edit(_first_stack(study) / "stack.json", processor=""), "stack.json: processor is missing"),
