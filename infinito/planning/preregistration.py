@@ -205,6 +205,8 @@ def status(study: Study, pairs: pd.DataFrame, records: Mapping[str, dict[str, An
         return _told(ledger, None, "No plan was registered before the runs: train.plan is null.")
     plan, name = found
     seed_pairs = sorted({(int(i), int(j)) for i, j in zip(pairs["init_seed"], pairs["data_seed"], strict=True)})
+    if ledger.number(name) is None:
+        return _told(ledger, name, f"The plan is not in {study.ledger.name}, where infinito plan registers plans.")
     deviation = _deviation(plan, study, seed_pairs, [*records.values()]) or _unrecorded(ledger, name, study)
     if deviation is not None:
         return _told(ledger, name, deviation)
@@ -255,10 +257,8 @@ def _said(which: str, plans: list[dict[str, Any]]) -> list[str]:
 
 
 def _unrecorded(ledger: Ledger, name: str, study: Study) -> str | None:
-    """What the ledger lacks of the runs: the plan, the training, or the run table that it gave."""
+    """What the ledger lacks of the runs: the training, or the run table that it gave."""
     file = study.ledger.name
-    if ledger.number(name) is None:
-        return f"The plan is not in {file}, where infinito plan registers plans."
     if not ledger.of("began", name):
         return f"No training under this plan is in {file}."
     runs = file_sha256(study.runs / "runs.parquet")
