@@ -13,8 +13,9 @@ from infinito.lineage.runs import SEEDS, run_tables, stack_records
 from infinito.lineage.settings import differing, read_params, value_at
 from infinito.params import Study
 from infinito.planning.ledger import Ledger, history_faults
-from infinito.planning.preregistration import registered
+from infinito.planning.preregistration import in_words, registered
 from infinito.runs import RunTable, integrity
+from infinito.runs.code import code_of, task_name
 from infinito.runs.provenance import git
 from infinito.storage import file_sha256, read_json, read_table
 
@@ -204,15 +205,27 @@ def _reserves(study: Study, pipeline: Pipeline) -> list[Finding]:
         other += ["its command"] if recorded["cmd"] != declared.get("cmd") else []
         found += [("stages", f"stage {stage}: {what} is not as dvc.lock records it; run dvc repro") for what in other]
     dirty: dict[str, int] = {}
+    changed_code: set[str] = set()
     for file in study.runs.glob("stacks/*/stack.json"):
         record = read_json(file)
+        changed_code |= _changed_code(study, record)
         if record.get("git_diff_sha256"):
             dirty[record["git_revision"]] = dirty.get(record["git_revision"], 0) + 1
     found += [
         ("runs", f"{n} stacks were trained with changes to revision {str(revision)[:12]} that git does not have")
         for revision, n in dirty.items()
     ]
+    if changed_code:
+        found.append(("runs", f"{in_words(changed_code)} changed since the runs were trained; run dvc repro"))
     return [Finding(link, said, reserve=True) for link, said in found]
+
+
+def _changed_code(study: Study, record: Any) -> set[str]:
+    """The files of a stack's code that are others now, of those that can be found from here."""
+    if not study.data.is_dir() or not isinstance(record, dict) or not isinstance(record.get("code"), dict):
+        return set()
+    now = code_of(record["arm"]["network"], task_name(study.data))
+    return {file for file, digest in record["code"].items() if now.get(file, digest) != digest}
 
 
 def _blank(value: Any) -> bool:
