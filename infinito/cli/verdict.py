@@ -51,8 +51,9 @@ def verdict(
     screen.print(table)
     if "plan" in compare:
         plan = compare["plan"]
-        why = f"  {plain(plan['reason'])}" if plan["status"] == "planned" else ""  # the other label holds it
-        screen.print(f"\n[bold]{plan['status']}[/bold]{plain(plan['label'].removeprefix(plan['status']))}{why}")
+        label = plan.get("label", plan["status"])  # which results of older versions lack
+        why = "" if ":" in label else f"  {plain(plan['reason'])}"  # a label with a colon holds it
+        screen.print(f"\n[bold]{plan['status']}[/bold]{plain(label.removeprefix(plan['status']))}{why}")
 
     if unlike := compare.get("fairness", {}).get("arms", {}).get("candidate", {}).get("sentence"):
         screen.print(f"\n[bold]unlike[/bold]  {plain(unlike)}")

@@ -23,7 +23,12 @@ from infinito.storage import pretty, sha256, write_text
 
 Json = dict[str, Any]
 
-EVENTS = ("plan", "began", "trained", "verdict")
+EVENTS = {  # and what their lines must have
+    "plan": {"file"},
+    "began": {"code"},
+    "trained": {"runs_sha256"},
+    "verdict": {"verdict", "status"},
+}
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
@@ -42,7 +47,7 @@ class Ledger:
             ValueError: a line that is no event or does not follow the one before it, a plan that is not the one that
                 its hash names, or a line of the last commit that was changed or is gone.
         """
-        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        text = read_text(file)
         for fault in [*chain_faults(file, text), *rewritten(file, text, "HEAD", "the last commit")]:
             raise ValueError(fault)
         return cls(file, [json.loads(line) for line in text.splitlines()])
@@ -94,7 +99,7 @@ class Ledger:
         before = self.of(event, plan)
         if before and all(before[-1].get(key) == value for key, value in facts.items()):
             return self
-        text = self.file.read_text(encoding="utf-8") if self.file.is_file() else ""
+        text = read_text(self.file)
         entry = {
             "event": event,
             "plan": plan,
@@ -121,6 +126,14 @@ def ordinal(number: int) -> str:
     return f"{number}{end}"
 
 
+def read_text(file: Path) -> str:
+    """All lines; "" where there is no file. Raises ValueError if it is no text."""
+    try:
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not a text: {error}") from error
+
+
 def chain_faults(file: Path, text: str) -> list[str]:
     """The first line that is no event or does not follow the one before it, in words; [] is good."""
     previous, known = None, set()
@@ -130,7 +143,7 @@ def chain_faults(file: Path, text: str) -> list[str]:
             entry = json.loads(line)
         except json.JSONDecodeError as error:
             return [f"{where}: not valid JSON: {error}"]
-        if not isinstance(entry, dict) or entry.get("event") not in EVENTS or not isinstance(entry.get("plan"), str):
+        if not isinstance(entry, dict) or not isinstance(entry.get("plan"), str) or not _is_event(entry):
             return [f"{where}: found no event of a plan; allowed: what infinito wrote"]
         if entry.get("previous") != previous:
             return [f"{where}: does not follow the line before it: a line was changed, removed or put in between"]
@@ -144,6 +157,13 @@ def chain_faults(file: Path, text: str) -> list[str]:
     if text and not text.endswith("\n"):
         return [f"{file}: its last line is not whole"]
     return []
+
+
+def _is_event(entry: Json) -> bool:
+    if not EVENTS.get(str(entry.get("event")), {""}) <= entry.keys():
+        return False
+    plan = entry["file"].get("plan") if entry["event"] == "plan" and isinstance(entry["file"], dict) else None
+    return entry["event"] != "plan" or isinstance(plan, dict) and {"created", "seed", "pilot"} <= plan.keys()
 
 
 def rewritten(file: Path, text: str, revision: str, called: str) -> list[str]:
@@ -162,7 +182,7 @@ def rewritten(file: Path, text: str, revision: str, called: str) -> list[str]:
 
 def history_faults(file: Path) -> list[str]:
     """Every commit of git that has a line which the file lacks or has otherwise, in words; [] is good."""
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = read_text(file)
     folder = file.resolve().parent
     commits = (git(folder, "log", "--full-history", "--format=%H", "--", file.name) or "").split()
     return [fault for commit in commits for fault in rewritten(file, text, commit[:12], f"commit {commit[:12]}")]

@@ -309,7 +309,7 @@ def _changed_code(ledger: Ledger, name: str, records: list[dict[str, Any]]) -> s
     if not began:
         return None
     first: dict[str, str] = began[0]["code"]
-    found = {(file, digest) for record in records for file, digest in record["code"].items()}
+    found = {(file, digest) for record in records for file, digest in (record.get("code") or {}).items()}
     changed = {file for file, digest in found if first.get(file) != digest}
     changed |= first.keys() - {file for file, _ in found}
     if not changed:
