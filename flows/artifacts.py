@@ -49,7 +49,8 @@ def create(study: Path, states: Mapping[str, State[Any]]) -> None:
             file = study / "results" / f"{stage}.json"
             if _done(states, stage) and file.is_file():
                 found = read_json(file)
-                said = f"{found['sentence']} ({file.name} of {about})"
+                plan = f"{found['plan']['label']}. " if stage == "compare" else ""
+                said = f"{plan}{found['sentence']} ({file.name} of {about})"
                 create_markdown_artifact(figures(found), key=key, description=said)
     except (ValueError, FileNotFoundError) as error:
         get_run_logger().warning("no artifacts: %s", error)
@@ -79,6 +80,7 @@ def _rounded(value: Any) -> Any:
 def figures(found: dict[str, Any]) -> str:
     """A result as Markdown: its sentence, and its figures as a table, those that people look for first."""
     sentence = [f"**{found['sentence']}**", ""] if "sentence" in found else []
+    sentence += [f"**{found['plan']['label']}**", ""] if "plan" in found else []
     ordered = {key: found[key] for key in (*FIRST, *found) if key in found and key not in LEFT_OUT}
     rows = [f"| {key} | {value} |" for key, value in _figures(ordered)]
     return "\n".join([*sentence, "| figure | value |", "|---|---|", *rows])

@@ -208,15 +208,16 @@ def _described(token: _Token, dask_worker: Any) -> dict[str, str] | str:
     """
     import torch
 
+    from infinito.runs.code import code_sha256, library
     from infinito.runs.engine import compiles
-    from infinito.runs.provenance import code_sha256, device_class, this_device
+    from infinito.runs.provenance import device_class, this_device
 
     try:
         _check_worker(dask_worker, token)
     except ValueError as error:
         return str(error)
     return {
-        "code of infinito": code_sha256("transformer"),
+        "code of infinito": code_sha256(library()),
         "torch": torch.__version__,
         "device": device_class(this_device()),
         "compiled": "yes" if compiles(this_device()) else "no",

@@ -329,6 +329,10 @@ class Study:
         return self.folder / "plan.json"
 
     @property
+    def ledger(self) -> Path:
+        return self.folder / "plans.jsonl"
+
+    @property
     def results(self) -> Path:
         return self.folder / "results"
 

@@ -32,6 +32,11 @@ def dvc(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def path_of(entry: Any) -> str:
+    """Of an output in dvc.yaml."""
+    return str(next(iter(entry)) if isinstance(entry, dict) else entry)
+
+
 def edit(file: Path, **changes: Any) -> None:
     write_json(file, read_json(file) | changes)
 
@@ -48,7 +53,7 @@ def make_recorded(finished: Path, repository: Path) -> None:
     (study / "library").symlink_to("../../infinito")
     (study / ".dvcignore").write_text("__pycache__\n")
     (repository / "requirements.lock").write_text("torch\n")
-    (study / ".gitignore").write_text("/data/\n/models/\n/.infinito/\n")
+    (study / ".gitignore").write_text("/data/\n/models/\n/results/records/\n/.infinito/\n")
     (study / ".dvc").mkdir()
     (study / ".dvc" / ".gitignore").write_text("/cache\n/tmp\n")
     remote = '[core]\n    analytics = false\n    remote = storage\n["remote \\"storage\\""]\n    url = {}\n'
@@ -58,7 +63,7 @@ def make_recorded(finished: Path, repository: Path) -> None:
         code = {"train": [CODE, "../../requirements.lock"], "compare": [CODE, ROOM]}.get(name, [])
         stage["deps"] = [path for path in stage["deps"] if (study / path).exists()] + code
         for kind in {"outs", "metrics", "plots"} & stage.keys():
-            stage[kind] = [x for x in stage[kind] if (study / (x if isinstance(x, str) else next(iter(x)))).exists()]
+            stage[kind] = [x for x in stage[kind] if "records" in str(x) or (study / path_of(x)).exists()]
     (study / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     git(repository, "add", "-A")
     git(repository, "commit", "-qm", "code")

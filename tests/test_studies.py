@@ -1,11 +1,14 @@
 """The committed results of a study that ran on another machine follow from its committed run table."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from infinito.params import load_study
 from infinito.planning import preregistration
+from infinito.planning.ledger import Ledger, history_faults
 from infinito.questions import golden
 from infinito.questions.attribute import attribute
 from infinito.questions.compare import compare
@@ -52,6 +55,16 @@ def test_the_plan_is_the_one_that_was_registered() -> None:
     runs = pd.read_parquet(REPORT / "results" / "runs.parquet")
     of_pairs = set(runs.loc[runs["design"] == "pairs", "stack_id"])
     assert {stacks[stack]["protocol_sha256"] for stack in of_pairs} == {content["sha256"]}
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "studies" / "wikitext2", REPORT])
+def test_every_committed_plan_is_in_its_ledger(folder: Path) -> None:
+    study = load_study(folder)
+    found, ledger = preregistration.registered(study), Ledger.read(study.ledger)
+    assert found and ledger.number(found[1]) == len(ledger.plans) and ledger.plans[-1]["file"] == read_json(study.plan)
+    assert history_faults(study.ledger) == []
+    last, result = ledger.of("verdict", found[1])[-1], read_json(study.results / "compare.json")
+    assert (last["verdict"], last["difference"]) == (result["verdict"], result["difference"]["value"])
 
 
 def test_the_golden_decisions_follow_from_the_run_table(table: pd.DataFrame) -> None:

@@ -12,7 +12,8 @@ def check(study: StudyFolder = Path(".")) -> None:
     from infinito.planning import preregistration
 
     this = load_study(study)
-    train, plan = this.params.train, preregistration.registered(this)
+    train, found = this.params.train, preregistration.registered(this)
+    plan = found and found[0]
     changed = plan and preregistration.changed_setting(plan, this.params)
     if changed:
         raise ValueError(f"{this.plan}: {changed} is not as planned; allowed: as planned, or train.plan: null")

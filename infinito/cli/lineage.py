@@ -1,4 +1,4 @@
-"""`infinito explain` and `infinito audit`: where does a number come from, and does anything lack its record?"""
+"""`infinito explain` and `infinito audit`: where does a number come from, and does the chain behind it hold?"""
 
 import json
 import sys
@@ -28,26 +28,34 @@ def explain(
     sys.stdout.write(text)
 
 
-@app.command(epilog="Example: infinito audit --study studies/wikitext2")
-def audit(study: StudyFolder = Path(".")) -> None:
-    """Name whatever lacks the record of where it comes from, one line each; exit code 1 if anything does.
+@app.command(epilog="Example: infinito audit --study studies/wikitext2 --strict")
+def audit(
+    study: StudyFolder = Path("."),
+    strict: Annotated[bool, typer.Option("--strict", help="Reserves count too: for a gate in CI.")] = False,
+) -> None:
+    """Check the chain from the plan to the results, and name the first link that does not hold, then all else.
 
-    Every output must be what dvc.lock records, with the code, the machine and the time of its stage.
-    Every run must have its seeds, its weights and its stack, with the settings it was trained by.
+    The links are git, ledger, plan, data, stages, runs and results (docs/lineage.md says what is checked in each).
+    A reserve is what can't be known here (no git, a shallow clone) or does not hold yet (not committed, out of date).
+
+    Exit code: 0 all holds; 1 something does not, or, with --strict, there is a reserve; 2 bad input.
     """
-    from infinito.lineage.audit import missing_records
+    from infinito.lineage.audit import audit as audited
     from infinito.lineage.pipeline import Pipeline
     from infinito.lineage.runs import run_table
 
     this, pipeline = load_study(study), Pipeline.load(study)
     here = [stage for stage in pipeline.stages if any(map(pipeline.on_disk, pipeline.outputs(stage)))]
-    if not here:
+    if not here and not pipeline.recorded:
         raise ValueError(f"{study}: no stage has left anything to audit; run dvc repro, or dvc pull")
-    faults = missing_records(this)
+    findings = audited(this)
+    faults = [finding for finding in findings if strict or not finding.reserve]
     if faults:
-        sys.stdout.write("".join(f"{fault}\n" for fault in faults))
+        print(f"study {this.params.study}: the chain does not hold; first at {faults[0].link}")
+    else:
+        runs = f"{len(here)} of {len(pipeline.stages)} stages, {len(run_table(study)):,} runs"
+        print(f"study {this.params.study}: the chain holds: {runs}")
+    for finding in findings:
+        print(f"{'reserve: ' if finding.reserve else ''}{finding}")
+    if faults:
         sys.exit(1)
-    print(
-        f"study {this.params.study}: nothing lacks its record: {len(here)} of {len(pipeline.stages)} stages, "
-        f"{len(run_table(study)):,} runs"
-    )

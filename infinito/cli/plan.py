@@ -38,17 +38,21 @@ def plan(
         ),
     ] = None,
     price: Annotated[float | None, typer.Option(help="Price of one hour of this machine.", show_default="none")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace another plan.json.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace another plan.json, which the ledger keeps.")
+    ] = False,
 ) -> None:
-    """Say how many pairs a verdict takes, how long and at what cost, and register it as plan.json.
+    """Say how many pairs a verdict takes, how long and at what cost, and register it: plan.json, plans.jsonl.
 
     It plans from pilot pairs: those of a finished study, or those that --pilot trains now (needs `dvc repro prepare`).
-    A verdict is called planned only if its runs were trained under the plan; otherwise it is exploratory.
+    A verdict is called planned only if its runs were trained under the plan, by the code that the first of them were
+    trained by; otherwise it is exploratory. `infinito ledger` lists all plans that a study had, and what they said.
     """
     from infinito import tasks
     from infinito.planning import pilot as piloting
     from infinito.planning import plan as planning
     from infinito.planning import preregistration
+    from infinito.planning.ledger import Ledger
     from infinito.runs.table import RunTable
 
     this = load_study(study)
@@ -80,14 +84,17 @@ def plan(
             price=price,
         )
     _print_plan(content, unit)
-    registered, name = preregistration.write(this.plan, content, replace=replace)
+    registered, name = preregistration.write(this, content, replace=replace)
     screen = console()
     if registered["seed"] != this.params.train.seed:
         screen.print(
             f"\nPairs of the root seed {this.params.train.seed} have been trained already, so the plan takes fresh "
             f"ones: root seed {registered['seed']}."
         )
-    screen.print(f"\n{this.plan}: the plan of {registered['created']}. To train under it, set in params.yaml:\n")
+    which = "; ".join(preregistration.place(Ledger.read(this.ledger), name))
+    screen.print(
+        f"\n{this.plan}: the plan of {registered['created']}, {which}. To train under it, set in params.yaml:\n"
+    )
     print(
         f"train:\n  seed: {registered['seed']}\n  pairs: {registered['pairs']}\n  looks: {registered['looks']}\n"
         f"  plan: {name}"

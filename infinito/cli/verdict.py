@@ -50,7 +50,11 @@ def verdict(
         table.add_row("smallest difference these runs could detect", f"{compare['minimal_detectable_effect']:.4g}", "")
     screen.print(table)
     if "plan" in compare:
-        screen.print(f"\n[bold]{compare['plan']['status']}[/bold]  {plain(compare['plan']['reason'])}")
+        plan = compare["plan"]
+        label = plan.get("label", plan["status"])  # which results of older versions lack
+        why = "" if ":" in label else f"  {plain(plan['reason'])}"  # a label with a colon holds it
+        screen.print(f"\n[bold]{plan['status']}[/bold]{plain(label.removeprefix(plan['status']))}{why}")
+
     if unlike := compare.get("fairness", {}).get("arms", {}).get("candidate", {}).get("sentence"):
         screen.print(f"\n[bold]unlike[/bold]  {plain(unlike)}")
     if this.params.golden:

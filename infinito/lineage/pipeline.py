@@ -12,6 +12,8 @@ import yaml
 
 Json = dict[str, Any]
 
+OUTPUTS = ("outs", "metrics", "plots")
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -33,7 +35,12 @@ class Pipeline:
 
     def outputs(self, stage: str) -> list[str]:
         entry = self.stages[stage]
-        return [path for kind in ("outs", "metrics", "plots") for path in _paths(entry.get(kind, []))]
+        return [path for kind in OUTPUTS for path in _paths(entry.get(kind, []))]
+
+    def in_git(self, path: str) -> bool:
+        """Whether git keeps an output, not DVC's cache."""
+        entries = [entry for stage in self.stages.values() for kind in OUTPUTS for entry in stage.get(kind, [])]
+        return any(isinstance(entry, dict) and entry.get(path, {}).get("cache") is False for entry in entries)
 
     def inputs(self, stage: str) -> list[str]:
         return list(_paths(self.stages[stage].get("deps", [])))

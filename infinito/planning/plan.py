@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from infinito import seeds
 from infinito.params import Params, Study
+from infinito.planning.ledger import Ledger
 from infinito.planning.pilot import Pilot
 from infinito.planning.preregistration import promise
 from infinito.runs import provenance
@@ -49,15 +50,22 @@ def hypotheses(params: Params) -> int:
 def fresh_root(study: Study) -> int:
     """The first root of pools, from train.seed on, of whose `pairs` this study has not trained any yet.
 
-    A pair that was trained before the plan can't be part of what the plan promises.
+    A pair that was trained before the plan can't be part of what the plan promises. The ledger knows those of which
+    nothing is left.
     """
+    ledger = Ledger.read(study.ledger)
+    begun = {entry["file"]["plan"]["seed"] for entry in ledger.plans if ledger.of("began", entry["plan"])}
+    pilots = [entry["file"]["plan"]["pilot"] for entry in ledger.plans]
+    begun |= {
+        pilot["seed"] for pilot in pilots if pilot["design"] == "pairs"
+    }  # planned from an earlier verdict's pairs
     used: set[int] = set()
     for file in [study.runs / "runs.parquet", *sorted(study.scratch.glob("*/runs.parquet"))]:
         if file.is_file():
             table = read_table(file, columns=["design", "init_seed"]).to_pandas()
             used |= {int(x) for x in table.loc[table["design"] == "pairs", "init_seed"]}
     root = study.params.train.seed
-    while any(0 <= seed - seeds.pool(root, "pairs", 1)[0] < seeds.POOL_SIZE for seed in used):
+    while root in begun or any(0 <= seed - seeds.pool(root, "pairs", 1)[0] < seeds.POOL_SIZE for seed in used):
         root += 1
     return root
 

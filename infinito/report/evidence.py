@@ -84,7 +84,7 @@ def gather(study: Study) -> Evidence:
     folders = [study.runs]
     folders += [study.golden / "confirmation"] if "golden" in stages else []
     folders += [study.ensemble] if "ensemble" in stages and _has_runs(study.ensemble) else []
-    tables = [RunTable.load(folder) for folder in folders]
+    tables = [RunTable.of(study, folder) for folder in folders]
     compare, unequal = results["compare"], study.params.train.unequal("candidate")
     n = compare["n_pairs"]  # a sequential design may have trained more before it knew that it could stop
     candidate, baseline = (runs[:n] for runs in tables[0].pairs(unequal=unequal))

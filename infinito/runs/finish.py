@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from infinito import params, tasks, training
+from infinito.runs import integrity
+from infinito.runs.code import code_sha256
 from infinito.runs.engine import engine, network_maker, settings
-from infinito.runs.provenance import code_sha256, device_class, environment, working_tree
+from infinito.runs.provenance import device_class, environment, working_tree
 from infinito.runs.stacks import SCHEMA, StackJob, keep_compiled
-from infinito.storage import replacing, write_json, write_table, write_weights
+from infinito.storage import file_sha256, replacing, write_json, write_table, write_weights
 from infinito.training import loop, stacked
 
 
@@ -87,7 +89,7 @@ def _save(job: StackJob, trained: training.Trained, data: tasks.Data, folder: Pa
         "evaluation_sha256": _split_sha256(data.test),
         "train_examples": job.train.steps * job.train.batch,
         "device": device_class(job.device),
-        "code_sha256": code_sha256(job.arm.network),
+        "code_sha256": code_sha256(job.code),
         "arm_sha256": job.arm_sha256,
     }
     rows = [
@@ -110,7 +112,8 @@ def _save(job: StackJob, trained: training.Trained, data: tasks.Data, folder: Pa
         }
         for lane, run in enumerate(job.runs)
     ]
-    write_table(folder / "runs.parquet", pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    write_table(folder / "runs.parquet", table)
     points = len(trained.curve_steps)
     curves = [
         pd.DataFrame(
@@ -124,7 +127,8 @@ def _save(job: StackJob, trained: training.Trained, data: tasks.Data, folder: Pa
         )
         for split, curve in (("train", trained.train_curve), ("validation", trained.validation_curve))
     ]
-    write_table(folder / "curves.parquet", pd.concat(curves, ignore_index=True))
+    joined = pd.concat(curves, ignore_index=True)
+    write_table(folder / "curves.parquet", joined)
     weights, examples = trained.test.weights, len(trained.test.weights)
     items = pd.DataFrame(
         {
@@ -144,6 +148,9 @@ def _save(job: StackJob, trained: training.Trained, data: tasks.Data, folder: Pa
         "protocol_sha256": job.protocol,
         "name": job.name,
         "runs": ids,
+        "rows": integrity.rows(table),
+        "curves_sha256": integrity.curves_sha256(joined),
+        "files": {name: file_sha256(folder / name) for name in integrity.FILES},
         "arm": job.arm.identity,
         "initial_sha256": job.initial_sha256,
         "train": job.train.model_dump(),
@@ -154,7 +161,8 @@ def _save(job: StackJob, trained: training.Trained, data: tasks.Data, folder: Pa
         "threads": torch.get_num_threads(),
         "predicted_bytes": job.predicted_bytes,
         "peak_bytes": None if job.device == "cpu" else torch.cuda.max_memory_allocated(),
-        "code_sha256": code_sha256(job.arm.network),
+        "code_sha256": alike["code_sha256"],
+        "code": dict(job.code),
         "git_revision": tree["revision"],
         "git_diff_sha256": tree["diff_sha256"],
         "git_untracked": tree["untracked"],

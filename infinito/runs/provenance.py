@@ -1,8 +1,5 @@
-"""Where a result was made: the code, the versions, the hardware and the git revision behind it."""
+"""Where a result was made: the versions, the hardware and the git revision behind it."""
 
-import functools
-import hashlib
-import inspect
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -12,12 +9,10 @@ from typing import Any
 
 import torch
 
-from infinito import networks
 from infinito.storage import sha256
 
 Json = dict[str, Any]
 
-ROOMS = ("networks", "operations", "tasks", "training")  # whose code decides what a run comes out as
 PACKAGES = (
     "infinito", "torch", "numpy", "scipy", "statsmodels", "pandas", "pyarrow", "safetensors", "pydantic",
     "transformers", "tokenizers", "datasets", "triton",
@@ -34,21 +29,6 @@ def device_class(device: str) -> str:
     if device == "cpu":
         return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return torch.cuda.get_device_name()
-
-
-@functools.cache
-def code_sha256(network: str) -> str:
-    """Hash of the code that a run's numbers depend on, a user's own network included."""
-    library = Path(__file__).parents[1]
-    files = [library / "seeds.py"]
-    files += [file for room in ROOMS for file in sorted((library / room).rglob("*.py"))]
-    if ":" in network:
-        source = inspect.getsourcefile(networks.resolve(network))
-        files += [Path(source)] if source else []
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def git(folder: Path, *arguments: str) -> str | None:

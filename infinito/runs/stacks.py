@@ -8,7 +8,7 @@ was, and nothing else is ever reused.
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,15 +16,16 @@ import torch
 from torch import nn
 
 from infinito import params, tasks, training
+from infinito.runs.code import code_of, code_sha256, task_name
 from infinito.runs.engine import choose, compiles, network_maker
-from infinito.runs.provenance import code_sha256, device_class, this_device
+from infinito.runs.provenance import device_class, this_device
 from infinito.runs.table import Run
 from infinito.storage import canonical, file_sha256, sha256
 from infinito.training import memory
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "infinito/stack/3"  # of the files of a stack
+SCHEMA = "infinito/stack/4"  # of the files of a stack
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class StackJob:
     def initial_sha256(self) -> str | None:
         return None if self.initial is None else file_sha256(self.initial)
 
+    @functools.cached_property
+    def code(self) -> Mapping[str, str]:
+        """Hashes of the files that its numbers depend on, see `code_of`."""
+        return code_of(self.arm.network, task_name(self.data))
+
     @property
     def arm_sha256(self) -> str:
         """Hash of the network, its settings and its recipe: what makes two runs those of one and the same arm."""
@@ -95,7 +101,7 @@ class StackJob:
             "runs": [[run.arm, run.design, self.run_id(run)] for run in self.runs],
             "width": self.width,
             "curve_every": self.train.curve_every,
-            "code": code_sha256(self.arm.network),
+            "code": code_sha256(self.code),
             "torch": torch.__version__,
             "device": device_class(self.device),
             "compiled": self.compiled,

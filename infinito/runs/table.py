@@ -12,8 +12,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from infinito.params import Study
+from infinito.runs import integrity
 from infinito.runs.pairing import paired_runs
-from infinito.storage import read_json, read_table, read_weights, replacing, write_table
+from infinito.storage import file_sha256, read_json, read_table, read_weights, replacing, write_table
 
 ARMS = ("candidate", "baseline")
 
@@ -39,9 +41,6 @@ class Run:
         return {"init": self.init_seed, "data": self.data_seed, "noise": self.noise_seed, "rep": self.rep}
 
 
-STACK_FILES = ("items.parquet", "initial.safetensors", "final.safetensors", "trace.safetensors")
-
-
 def _plain_ids(table: pa.Table) -> pa.Table:
     """Run ids as strings: as dictionaries their type would depend on how many runs a stack has."""
     at = table.schema.get_field_index("run_id")
@@ -62,13 +61,7 @@ def collect(folders: Sequence[Path], out: Path) -> None:
         for folder in folders:
             target = temporary / "stacks" / folder.name
             target.mkdir()
-            for name in (
-                "items.parquet",
-                "initial.safetensors",
-                "final.safetensors",
-                "trace.safetensors",
-                "stack.json",
-            ):
+            for name in (*integrity.FILES, "stack.json"):
                 shutil.copyfile(folder / name, target / name)
 
 
@@ -81,16 +74,39 @@ class RunTable:
 
     @classmethod
     def load(cls, folder: Path) -> "RunTable":
-        """Raises ValueError if the table is missing, corrupt, or holds a run twice."""
+        """Raises ValueError if the table is missing, corrupt, holds a run twice, or is not what its stacks recorded."""
         table = read_table(folder / "runs.parquet").to_pandas()
         key = ["arm", "design", "init_seed", "data_seed", "noise_seed", "rep"]
-        missing = {*key, "run_id", "stack_id", "lane", "val_loss", "test_loss"} - {*table.columns}
+        missing = {*key, "run_id", "stack_id", "lane", "val_loss", "test_loss", "data_sha256"} - {*table.columns}
         if missing:
             raise ValueError(f"{folder / 'runs.parquet'}: not a run table: column {min(missing)} is missing")
         if table.duplicated(key).any():
             twice = table[table.duplicated(key)].iloc[0]
             raise ValueError(f"{folder / 'runs.parquet'}: run {twice['run_id']} occurs twice")
+        integrity.check(folder, table)
         return cls(folder, table)
+
+    @classmethod
+    def of(cls, study: Study, folder: Path | None = None) -> "RunTable":
+        """The runs of a study, or those of another of its folders, which must be of the data that the study has now.
+
+        Raises:
+            ValueError: see `load`; or the runs were trained on other data.
+        """
+        runs = cls.load(folder or study.runs)
+        manifest = study.data / "manifest.json"
+        if not manifest.is_file():
+            raise ValueError(f"{manifest}: no such file; run the stage prepare (dvc repro prepare)")
+        now = file_sha256(manifest)
+        other = runs.table[runs.table["data_sha256"] != now]
+        if len(other):
+            first = other.iloc[0]
+            raise ValueError(
+                f"{runs.folder / 'runs.parquet'}: run {first['run_id']} was trained on the data "
+                f"{str(first['data_sha256'])[:12]}, {study.data} has {now[:12]}; allowed: the same; "
+                "train again (dvc repro train), or get the data back (dvc checkout)"
+            )
+        return runs
 
     def design(self, design: str, arm: str) -> pd.DataFrame:
         """The runs of one design and arm, ordered by their seeds."""
@@ -132,7 +148,8 @@ class RunTable:
         where = self.table[self.table["run_id"].isin(run_ids)]
         rows: dict[str, np.ndarray] = {}
         for stack, runs in where.groupby("stack_id"):
-            table = read_table(self.folder / "stacks" / str(stack) / "items.parquet").to_pandas()
+            file = integrity.check_file(self.folder / "stacks" / str(stack) / "items.parquet")
+            table = read_table(file).to_pandas()
             for run_id, items in table.groupby(table["run_id"].astype(str)):
                 if run_id in set(runs["run_id"]):
                     items = items.sort_values("item")
@@ -143,7 +160,7 @@ class RunTable:
     def weights(self, runs: pd.DataFrame, which: str = "final") -> dict[str, Tensor]:
         """Stacked weights of some runs, in their order: `which` is initial or final."""
         stacks = {
-            stack_id: read_weights(self.folder / "stacks" / stack_id / f"{which}.safetensors")
+            stack_id: read_weights(integrity.check_file(self.folder / "stacks" / stack_id / f"{which}.safetensors"))
             for stack_id in runs["stack_id"].unique()
         }
         lanes = list(zip(runs["stack_id"], runs["lane"], strict=True))

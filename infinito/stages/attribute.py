@@ -18,7 +18,7 @@ def attribute(study: Study, fan_out: FanOut) -> None:
     settings = study.params.attribute
     if settings is None:
         raise ValueError(f"{study.folder / 'params.yaml'}: attribute: missing section, which the stage attribute needs")
-    table = RunTable.load(study.runs)
+    table = RunTable.of(study)
     loss = {arm: table.grid(arm, "test_loss") for arm in ARMS}
     loss["difference"] = loss["baseline"] - loss["candidate"]
     cells = table.design("grid", "candidate")

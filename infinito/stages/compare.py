@@ -7,7 +7,7 @@ import pandas as pd
 
 from infinito import params, tasks
 from infinito.params import Study
-from infinito.planning.preregistration import status as plan_status
+from infinito.planning import preregistration
 from infinito.questions import compare as comparison
 from infinito.questions.fairness import fairness
 from infinito.runs import FanOut, RunTable
@@ -24,7 +24,7 @@ KEPT = {"last": "at the last step", "best": "at the point of its curve that is b
 
 def compare(study: Study, fan_out: FanOut) -> None:
     """models/runs -> results/compare.json: the verdict."""
-    table, settings, train = RunTable.load(study.runs), study.params.compare, study.params.train
+    table, settings, train = RunTable.of(study), study.params.compare, study.params.train
     data = tasks.load(study.data)
     task = data.task
     check_metrics(study.folder / "params.yaml", settings.metrics, task)
@@ -57,31 +57,30 @@ def compare(study: Study, fan_out: FanOut) -> None:
         for arm, (mine, other) in paired.items()
     }
     stacks = {str(stack) for pair in paired.values() for runs_of in pair for stack in runs_of["stack_id"]}
-    write_json(
-        study.results / "compare.json",
-        {
-            "schema": "infinito/compare/2",
-            "study": study.params.study,
-            "metric": f"test {task.metric.name}, {task.metric.unit}, {_kept(train)}",
-            "measure": described(task.metric),
-            "titles": {key: score.title or score.name for key, score in task.scores.items()},
-            "networks": {arm: settings.network for arm, settings in train.arms.items()},
-            **verdicts["candidate"],
-            "plan": plan_status(study, candidate, {stack: table.record(stack) for stack in sorted(stacks)}),
-            "family": [] if look else family,  # with looks there is one hypothesis, and p-values of a fixed n mislead
-            "ablations": {arm: verdict for arm, verdict in verdicts.items() if arm != "candidate"},
-            "alpha": settings.alpha,
-            "diverged": {"candidate": int(candidate["diverged"].sum()), "baseline": int(baseline["diverged"].sum())},
-            "mcnemar_p": mcnemar(candidate["diverged"], baseline["diverged"]),
-            "scores": scores({"candidate": candidate, "baseline": baseline}, task, _splits(study), settings.alpha),
-            "evaluation_noise": evaluation_noise(
-                table, candidate, baseline, _gain(candidate, baseline, "test_loss", task).to_numpy()
-            ),
-            "fairness": fairness(train),
-            **_original_protocol(study, table, candidate, baseline, task.metric),
-            "data_sha256": data.sha256,
-        },
-    )
+    result: dict[str, Any] = {
+        "schema": "infinito/compare/2",
+        "study": study.params.study,
+        "metric": f"test {task.metric.name}, {task.metric.unit}, {_kept(train)}",
+        "measure": described(task.metric),
+        "titles": {key: score.title or score.name for key, score in task.scores.items()},
+        "networks": {arm: settings.network for arm, settings in train.arms.items()},
+        **verdicts["candidate"],
+        "plan": preregistration.status(study, candidate, {stack: table.record(stack) for stack in sorted(stacks)}),
+        "family": [] if look else family,  # with looks there is one hypothesis, and p-values of a fixed n mislead
+        "ablations": {arm: verdict for arm, verdict in verdicts.items() if arm != "candidate"},
+        "alpha": settings.alpha,
+        "diverged": {"candidate": int(candidate["diverged"].sum()), "baseline": int(baseline["diverged"].sum())},
+        "mcnemar_p": mcnemar(candidate["diverged"], baseline["diverged"]),
+        "scores": scores({"candidate": candidate, "baseline": baseline}, task, _splits(study), settings.alpha),
+        "evaluation_noise": evaluation_noise(
+            table, candidate, baseline, _gain(candidate, baseline, "test_loss", task).to_numpy()
+        ),
+        "fairness": fairness(train),
+        **_original_protocol(study, table, candidate, baseline, task.metric),
+        "data_sha256": data.sha256,
+    }
+    write_json(study.results / "compare.json", result)
+    preregistration.conclude(study, result)
 
 
 def _kept(train: params.Train) -> str:

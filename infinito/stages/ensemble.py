@@ -25,7 +25,7 @@ def ensemble(study: Study, fan_out: FanOut) -> None:
     settings, file = study.params.ensemble, study.folder / "params.yaml"
     if settings is None:
         raise ValueError(f"{file}: ensemble: missing section, which the stage ensemble needs")
-    table, data = RunTable.load(study.runs), tasks.load(study.data)
+    table, data = RunTable.of(study), tasks.load(study.data)
     averaged = data.task.averaged
     if averaged is None:
         raise ValueError(

@@ -49,7 +49,7 @@ def golden(study: Study, fan_out: FanOut) -> None:
     settings, root = study.params.golden, study.params.train.seed
     if settings is None:
         raise ValueError(f"{study.folder / 'params.yaml'}: golden: missing section, which the stage golden needs")
-    table, data = RunTable.load(study.runs), tasks.load(study.data)
+    table, data = RunTable.of(study), tasks.load(study.data)
     metric, cells = data.task.metric, table.design("grid", "candidate")
     init_seeds, grid_data_seeds = (sorted({int(x) for x in cells[key]}) for key in ("init_seed", "data_seed"))
     selection = gold.select(table.grid("candidate", "val_loss"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from infinito import params, runs, seeds, tasks
 from infinito.params import Study
+from infinito.planning import preregistration
 from infinito.runs import ARMS, FanOut, Run, RunTable, stacks
 from infinito.statistics import sequential
 from infinito.tasks.measure import check_metrics
@@ -40,7 +41,10 @@ def _looks(train: params.Train) -> list[int]:
 
 
 def train(study: Study, fan_out: FanOut) -> None:
-    """data -> models/runs: all designs, all arms; a sequential design stops as soon as it has its answer."""
+    """data -> models/runs: all designs, all arms; a sequential design stops as soon as it has its answer.
+
+    Under a plan the ledger says by which code it is begun, before the first run, and what run table came of it.
+    """
     data, train = tasks.load(study.data), study.params.train
     check_metrics(study.folder / "params.yaml", study.params.compare.metrics, data.task)
     folders: list[Path] = []
@@ -51,6 +55,8 @@ def train(study: Study, fan_out: FanOut) -> None:
             wanted += _paired(train, "pilot", 0, train.pilot) + crossed(train)
         jobs = stacks.plan(study, data, wanted, protocol=train.plan, first=stack)
         stack = 1 + max(job.number for job in jobs if job.runs[0].design == "pairs")
+        if first == 0:
+            preregistration.begin(study, {file: digest for job in jobs for file, digest in job.code.items()})
         folders += fan_out(jobs)
         runs.collect(folders, study.runs)
         if train.looks:
@@ -62,3 +68,4 @@ def train(study: Study, fan_out: FanOut) -> None:
                 alpha=study.params.compare.alpha,
             ).stop:
                 break
+    preregistration.trained(study)

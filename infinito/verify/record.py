@@ -11,8 +11,9 @@ from torch import Tensor
 
 from infinito import params, tasks, training
 from infinito.params import Study
+from infinito.runs.code import code_sha256
 from infinito.runs.engine import network_maker
-from infinito.runs.provenance import code_sha256, environment
+from infinito.runs.provenance import environment
 from infinito.runs.stacks import StackJob
 from infinito.runs.table import Run
 from infinito.storage import file_sha256, read_json, read_weights
@@ -206,7 +207,7 @@ def changed_environment(stack: Recorded) -> Json:
     record, now = stack.record, environment(stack.job.device)
     then = {key: record.get(key) for key in ("device", "processor", "code_sha256", "compiled")}
     here = {key: now[key] for key in ("device", "processor")}
-    here |= {"code_sha256": code_sha256(stack.job.arm.network), "compiled": stack.job.compiled}
+    here |= {"code_sha256": code_sha256(stack.job.code), "compiled": stack.job.compiled}
     now["versions"]["c++"] = training.compiler_version()
     for package in ("torch", "cuda", "driver", "c++"):
         then[package], here[package] = record.get("versions", {}).get(package), now["versions"].get(package)

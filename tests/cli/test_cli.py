@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from infinito import seeds
-from infinito.storage import read_json, write_json
+from infinito.storage import file_sha256, read_json, write_json
 from tests.conftest import ROOT, Infinito
 
 
@@ -31,11 +31,11 @@ def test_it_is_a_program_too() -> None:
 def test_help_names_every_verb_and_what_a_study_is(infinito: Infinito) -> None:
     done = infinito("--help")
     assert done.returncode == 0 and infinito().stdout == done.stdout
-    verbs = ("audit", "check", "explain", "judge", "plan", "verdict", "verify")
+    verbs = ("audit", "check", "explain", "judge", "ledger", "plan", "verdict", "verify")
     assert all(word in done.stdout for word in (*verbs, "params.yaml", "dvc repro"))
 
 
-@pytest.mark.parametrize("verb", ["audit", "check", "explain", "judge", "plan", "verdict", "verify"])
+@pytest.mark.parametrize("verb", ["audit", "check", "explain", "judge", "ledger", "plan", "verdict", "verify"])
 def test_help_of_a_verb_has_an_example_that_names_its_own_flags(infinito: Infinito, verb: str) -> None:
     text = infinito(verb, "--help").stdout
     example = text[text.index("Example") :]
@@ -58,10 +58,11 @@ def test_verdict_prints_what_compare_wrote(infinito: Infinito, finished_study: P
 def test_verdict_says_whether_it_was_planned_and_adjusts_for_a_family(infinito: Infinito, finished_study: Path) -> None:
     file = finished_study / "results/compare.json"
     reason = "No plan was registered before the runs: train.plan is null."
-    plan = {"status": "exploratory", "reason": reason, "plan_sha256": None}
+    label = "exploratory: no plan was registered; other ones said WORSE, WORSE"
+    plan = {"status": "exploratory", "label": label, "reason": reason, "plan_sha256": None}
     write_json(file, read_json(file) | {"plan": plan, "hypotheses": 3, "p_adjusted": 0.123})
     text = infinito("verdict", "--study", str(finished_study)).stdout
-    assert f"exploratory  {reason}" in text
+    assert label in text
     assert re.search(r"p, adjusted for 3 hypotheses\W+0\.123", text)
     write_json(file, read_json(file) | {"hypotheses": 1})
     assert "adjusted" not in infinito("verdict", "--study", str(finished_study)).stdout
@@ -79,7 +80,7 @@ def test_check_says_what_a_study_will_do_and_holds_it_to_its_plan(
 
     assert infinito("plan", "--study", str(finished_study), "--pairs", "11").returncode == 0
     content = yaml.safe_load((finished_study / "params.yaml").read_text())
-    content["train"] |= {"seed": 1, "pairs": 11, "plan": read_json(finished_study / "plan.json")["sha256"]}
+    content["train"] |= {"seed": 1, "pairs": 11, "plan": file_sha256(finished_study / "plan.json")}
     (finished_study / "params.yaml").write_text(yaml.safe_dump(content))
     assert "under the plan of 20" in infinito("check", "--study", str(finished_study)).stdout
     content["compare"]["smallest_effect"] = 0.5
@@ -94,14 +95,17 @@ def test_audit_names_what_lacks_its_record(
 ) -> None:
     folder = str(recorded_study)
     done = infinito("audit", "--study", folder)
-    assert (done.returncode, done.stdout) == (0, "study tiny: nothing lacks its record: 7 of 7 stages, 74 runs\n"), done
+    assert (done.returncode, done.stdout) == (0, "study tiny: the chain holds: 7 of 7 stages, 74 runs\n"), done
     (recorded_study / "results/records/golden.json").unlink()
     write_json(recorded_study / "results/new.json", {})
     done = infinito("audit", "--study", folder)
     assert done.returncode == 1 and done.stderr == ""
     assert done.stdout.splitlines() == [
-        "results/records/golden.json: missing, so nothing says when and where stage golden ran",
-        "results/new.json: no stage of dvc.yaml writes it",
+        "study tiny: the chain does not hold; first at stages",
+        "stages: results/records/golden.json: not on this machine; dvc pull brings it, or dvc checkout from this "
+        "machine's cache",
+        "results: results/new.json: no stage of dvc.yaml writes it",
+        "reserve: git: studies/tiny/results/new.json: not committed as it is",
     ]
     assert "no stage has left anything to audit; run dvc repro" in refused("audit", "--study", str(write_study()))
 
@@ -142,7 +146,9 @@ def test_plan_from_a_finished_study_is_registered_and_explained(infinito: Infini
     assert (plan["plan"]["pairs"], plan["plan"]["looks"], plan["plan"]["seed"]) == (20, [5, 10, 15, 20], 1)
     # what is printed last goes into params.yaml as it is, and makes the study the planned one
     settings = yaml.safe_load(done.stdout[done.stdout.index("\ntrain:") :])
-    assert settings == {"train": {"seed": 1, "pairs": 20, "looks": [5, 10, 15, 20], "plan": plan["sha256"]}}
+    assert settings == {
+        "train": {"seed": 1, "pairs": 20, "looks": [5, 10, 15, 20], "plan": file_sha256(finished_study / "plan.json")}
+    }
     for words in ("this machine", "one test at the end", "O'Brien-Fleming", "e-value", "equivalence", "grid", "price"):
         assert words in done.stdout
     assert "root seed 0 have been trained already" in done.stdout
@@ -169,7 +175,7 @@ def test_from_a_pilot_over_a_plan_to_a_planned_verdict(infinito: Infinito, finis
     for stage in ("train", "compare"):
         STAGES[stage](load_study(finished_study), in_process)
     text = infinito("verdict", "--study", folder).stdout
-    assert "planned  The plan of 20" in text and "the first of the 11 pairs" in text
+    assert "planned, first plan  The plan of 20" in text and "the first of the 11 pairs" in text
 
 
 def test_plan_says_when_the_time_was_measured_elsewhere(infinito: Infinito, finished_study: Path) -> None:

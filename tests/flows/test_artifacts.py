@@ -28,8 +28,9 @@ def study(finished_study: Path) -> Path:
 def test_figures_of_every_result_are_a_table(study: Path) -> None:
     found = read_json(study / "results/compare.json")
     text = artifacts.figures(found)
-    assert text.startswith(f"**{found['sentence']}**\n\n| figure | value |\n|---|---|\n")
-    first = [row.split(" | ")[0] for row in text.splitlines()[4:7]]
+    plan = "exploratory: no plan was registered before the runs: train.plan is null"
+    assert text.startswith(f"**{found['sentence']}**\n\n**{plan}**\n\n| figure | value |\n|---|---|\n")
+    first = [row.split(" | ")[0] for row in text.splitlines()[6:9]]
     assert first == ["| verdict", "| difference", "| p_adjusted"]
     assert artifacts.figures(read_json(study / "results/golden.json")).splitlines()[4].startswith("| status | ")
     low, high = (f"{found['difference'][key]:.4g}" for key in ("ci_low", "ci_high"))
@@ -76,4 +77,5 @@ def test_artifacts_are_kept_by_key_and_only_of_stages_that_ended_well(study: Pat
     assert verdict.startswith("**")
     assert all(str(study) in description for description in descriptions.values())
     assert verdict.splitlines()[0].strip("*") in descriptions["verdict"]
+    assert descriptions["verdict"].startswith("exploratory: no plan was registered")
     assert golden.splitlines()[0].strip("*") in descriptions["golden"]

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 from infinito import params, runs, seeds, tasks
 from infinito.params import Study, load_study
 from infinito.planning import preregistration
+from infinito.planning.ledger import Ledger
 from infinito.runs import stacks
 from infinito.runs.table import Run, RunTable
 from infinito.stages import STAGES
-from infinito.storage import read_json, write_json
+from infinito.storage import canonical, file_sha256, read_json, sha256, write_json
 from tests.conftest import in_process
 from tests.plans import change, make
 
@@ -28,8 +30,10 @@ def train_pairs(study: Study, protocol: str | None) -> tuple[pd.DataFrame, Recor
         for arm in ("candidate", "baseline")
         for seed in seeds.pool(train.seed, "pairs", train.pairs)
     ]
-    folders = in_process(stacks.plan(study, tasks.load(study.data), wanted, protocol=protocol))
-    runs.collect(folders, study.runs)
+    jobs = stacks.plan(study, tasks.load(study.data), wanted, protocol=protocol)
+    preregistration.begin(study, {file: digest for job in jobs for file, digest in job.code.items()})
+    runs.collect(in_process(jobs), study.runs)
+    preregistration.trained(study)
     table = RunTable.load(study.runs)
     return table.table, {stack: table.record(stack) for stack in table.table["stack_id"].unique()}
 
@@ -78,31 +82,43 @@ def test_where_the_best_point_counts_the_points_are_part_of_the_promise(
     assert ids[0] != other_ids[0] and (ids[1] != other_ids[1]) == (where == "shared")
 
 
-def test_the_hash_of_a_plan_does_not_depend_on_the_order_of_its_keys(finished_study: Path) -> None:
-    content = make(load_study(finished_study))
+def test_the_name_of_a_plan_is_the_hash_of_its_file(finished_study: Path) -> None:
+    study = load_study(finished_study)
+    _, name = preregistration.write(study, make(study))
+    assert subprocess.check_output(["sha256sum", study.plan], text=True).split()[0] == name
 
-    def mirrored(x: Any) -> Any:
-        return {key: mirrored(x[key]) for key in reversed(x)} if isinstance(x, dict) else x
 
-    assert list(mirrored(content)) != list(content)
-    assert preregistration.plan_sha256(mirrored(content)) == preregistration.plan_sha256(content)
+def test_a_plan_of_an_older_version_keeps_its_name(finished_study: Path) -> None:
+    """It was the hash of its content, which its file holds."""
+    study = load_study(finished_study)
+    content = make(study)
+    old = sha256(canonical(content))
+    write_json(study.plan, {"schema": "infinito/plan/1", "sha256": old, "plan": content})
+    for name in (old, file_sha256(study.plan)):
+        found = preregistration.registered(change(finished_study, {"train.plan": name}))
+        assert found == (content, file_sha256(study.plan))
+    assert preregistration.write(study, content) == found  # and it gets its line in the ledger
+    assert Ledger.read(study.ledger).number(file_sha256(study.plan)) == 1
+    write_json(study.plan, {"schema": "infinito/plan/1", "sha256": old, "plan": content | {"pairs": 99}})
+    with pytest.raises(ValueError, match="plan.json: was changed after it was written"):
+        preregistration.read(study.plan)
 
 
 def test_a_plan_is_not_replaced_by_another_unless_asked(finished_study: Path) -> None:
     study = load_study(finished_study)
-    first, name = preregistration.write(study.plan, make(study, pairs=10))
+    first, name = preregistration.write(study, make(study, pairs=10))
     assert preregistration.read(study.plan) == (first, name)
-    assert set(read_json(study.plan)) == {"schema", "sha256", "plan"}
+    assert set(read_json(study.plan)) == {"schema", "plan"}
     # the same promise on another day, at another price: the file and its hash stay
     again = make(study, pairs=10, created="2027-12-24", price=3.0)
-    assert preregistration.write(study.plan, again) == (first, name)
+    assert preregistration.write(study, again) == (first, name)
     another = make(study, pairs=11)
     with pytest.raises(
         ValueError, match=r"plan.json: holds another plan, of 2026-01-31, which differs in pairs; allowed: --r"
     ):
-        preregistration.write(study.plan, another)
+        preregistration.write(study, another)
     assert preregistration.read(study.plan) == (first, name)
-    replaced, new_name = preregistration.write(study.plan, another, replace=True)
+    replaced, new_name = preregistration.write(study, another, replace=True)
     assert replaced["pairs"] == 11 and new_name != name and preregistration.read(study.plan)[1] == new_name
 
 
@@ -116,7 +132,8 @@ def leaves(x: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def test_tampering_with_any_figure_of_a_plan_is_found(finished_study: Path) -> None:
     study = load_study(finished_study)
-    preregistration.write(study.plan, make(study, pairs=10))
+    _, name = preregistration.write(study, make(study, pairs=10))
+    study = change(finished_study, {"train.plan": name})
     original = read_json(study.plan)
     for path in leaves(original):
         content = copy.deepcopy(original)
@@ -126,7 +143,7 @@ def test_tampering_with_any_figure_of_a_plan_is_found(finished_study: Path) -> N
         section[path[-1]] = "tampered"
         write_json(study.plan, content)
         with pytest.raises(ValueError, match="plan.json: "):
-            preregistration.read(study.plan)
+            preregistration.registered(study)
     for text, message in (("{", "not valid JSON"), ("[]", "not a plan"), ('{"schema": 1}', "not a plan")):
         study.plan.write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -137,7 +154,7 @@ def test_tampering_with_any_figure_of_a_plan_is_found(finished_study: Path) -> N
 def planned(finished_study: Path) -> tuple[Study, pd.DataFrame, Records]:
     """A study planned from a finished one, whose pairs were trained under the plan; their runs, and the records."""
     study = load_study(finished_study)
-    content, name = preregistration.write(study.plan, make(study, pairs=14, looks="obf"))
+    content, name = preregistration.write(study, make(study, pairs=14, looks="obf"))
     assert content["looks"] == [4, 7, 11, 14]
     study = change(
         finished_study, {"train.seed": 1, "train.pairs": 14, "train.looks": [4, 7, 11, 14], "train.plan": name}
@@ -207,10 +224,13 @@ def test_pairs_trained_before_the_plan_or_used_for_it_are_exploratory(finished_s
     records = {stack: table.record(stack) for stack in pairs["stack_id"].unique()}
     assert preregistration.status(study, pairs, records) == {
         "status": "exploratory",
+        "label": "exploratory: no plan was registered before the runs: train.plan is null",
         "reason": "No plan was registered before the runs: train.plan is null.",
         "plan_sha256": None,
+        "number": None,
+        "others": [],
     }
-    _, name = preregistration.write(study.plan, make(study, pairs=10, seed=0))  # what `infinito plan` would never write
+    _, name = preregistration.write(study, make(study, pairs=10, seed=0))  # what `infinito plan` would never write
     study = change(finished_study, {"train.plan": name})
     assert "Seeds of the pilot" in str(preregistration.status(study, pairs, records)["reason"])
 
@@ -218,7 +238,7 @@ def test_pairs_trained_before_the_plan_or_used_for_it_are_exploratory(finished_s
 def test_stopping_at_a_planned_look_is_as_planned(finished_study: Path) -> None:
     study = load_study(finished_study)
     for looks, allowed, forbidden in (("obf", [10, 20, 30, 40], [11, 39]), ("anytime", [10, 11, 40], [41])):
-        content, name = preregistration.write(study.plan, make(study, pairs=40, looks=looks), replace=True)
+        content, name = preregistration.write(study, make(study, pairs=40, looks=looks, seed=1), replace=True)
         changes = {"train.seed": 1, "train.pairs": 40, "train.looks": content["looks"], "train.plan": name}
         then = change(finished_study, changes)
         train = study.params.train.model_dump()
@@ -228,7 +248,10 @@ def test_stopping_at_a_planned_look_is_as_planned(finished_study: Path) -> None:
             "data_sha256": content["data_sha256"],
             "arm": content["arms"]["candidate"],
             "train": train,
+            "code": {"network.py": "a"},
         }
+        preregistration.begin(then, record["code"])
+        preregistration.trained(then)
         for n in allowed + forbidden:
             pool = seeds.pool(1, "pairs", n)
             status = preregistration.status(
@@ -242,15 +265,12 @@ def test_a_plan_that_is_named_must_be_there_unchanged(
 ) -> None:
     study, pairs, records = planned
     content = read_json(study.plan)
-    tampered = copy.deepcopy(content)
-    tampered["plan"]["smallest_effect"] = 0.5
-    write_json(study.plan, tampered)
-    with pytest.raises(ValueError, match="plan.json: was changed after it was written"):
-        preregistration.status(study, pairs, records)
-    tampered["sha256"] = preregistration.plan_sha256(tampered["plan"])  # a consistent file, but another plan
-    write_json(study.plan, tampered)
+    content["plan"]["smallest_effect"] = 0.5
+    write_json(study.plan, content)
     with pytest.raises(ValueError, match="plan.json: is the plan .* but train.plan in params.yaml is"):
         preregistration.status(study, pairs, records)
+    with pytest.raises(ValueError, match="plan.json: is no plan that .*plans.jsonl has: it was changed"):
+        preregistration.write(study, content["plan"])
     study.plan.unlink()
     with pytest.raises(ValueError, match="plan.json: no such file; infinito plan writes it"):
         preregistration.status(study, pairs, records)

@@ -150,7 +150,8 @@ def test_diverged_runs_are_named(evidence: Evidence, figures: dict[str, Figure])
 
 @pytest.mark.parametrize("status", ["planned", "exploratory"])
 def test_planned_or_not_stands_beside_the_verdict(evidence: Evidence, figures: dict[str, Figure], status: str) -> None:
-    plan = {"status": status, "reason": "The reason is this.", "plan_sha256": "a" * 64}
+    label = {"planned": "planned, third plan; earlier ones said WORSE, BETTER", "exploratory": "exploratory: this"}
+    plan = {"status": status, "label": label[status], "reason": "The reason is this.", "plan_sha256": "a" * 64}
     there = changed(evidence, compare={"plan": plan})
     page, text = html(there, figures), markdown(there, figures)
     badges = re.findall(r'<span class="badge \w+">(\w+)</span>', page)
@@ -159,7 +160,8 @@ def test_planned_or_not_stands_beside_the_verdict(evidence: Evidence, figures: d
     assert (check in Page(page).rows) == (status == "planned")
     assert Page(page).row("Plan of the comparison, SHA-256")[1] == "a" * 64
     for shown in (Page(page).text, text.replace("*", "")):
-        assert f"{status.upper()}. The reason is this." in shown
+        said = label[status][len(status) :] if status == "planned" else ""
+        assert f"{status.upper()}{said}. The reason is this." in shown
         assert ("not as something to sign off" in shown) == (status == "exploratory")
         assert shown.index("The reason is this.") < shown.index("nats per token lower than that of")
 

@@ -11,8 +11,9 @@ from infinito.params import load_study
 from infinito.runs import finish
 from infinito.runs.table import RunTable
 from infinito.stages import STAGES
-from infinito.storage import read_table, read_weights, write_table, write_weights
+from infinito.storage import read_table, read_weights, write_weights
 from tests.conftest import in_process
+from tests.rerecorded import rerecord
 
 
 def test_a_finished_study_holds_every_run_once_with_its_weights(finished_study: Path) -> None:
@@ -38,7 +39,7 @@ def test_a_damaged_run_table_is_refused_by_name(finished_study: Path, damage: st
     table = read_table(file).to_pandas()
     first = table[table["design"] == "pairs"].index[0]
     table = table.drop(index=first) if damage == "missing" else pd.concat([table, table.loc[[first]]])
-    write_table(file, table.reset_index(drop=True))
+    rerecord(file.parent, table.reset_index(drop=True))
     with pytest.raises(ValueError, match=message):
         STAGES["compare"](load_study(finished_study), in_process)
 
@@ -57,5 +58,6 @@ def test_weights_of_another_shape_are_refused(finished_study: Path) -> None:
         weights = read_weights(file)
         weights["output_projection.weight"] = weights["output_projection.weight"][..., :-1]
         write_weights(file, weights)
+    rerecord(finished_study / "models/runs")
     with pytest.raises(ValueError, match=r"checkpoint does not fit the network: output_projection.weight"):
         STAGES["ensemble"](load_study(finished_study), in_process)

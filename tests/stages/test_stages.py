@@ -13,6 +13,7 @@ from infinito.questions import golden
 from infinito.stages import STAGES
 from infinito.storage import canonical, read_json, read_table, write_table
 from tests.conftest import in_process
+from tests.rerecorded import rerecord
 
 
 def test_stages_are_the_sections_of_params() -> None:
@@ -151,8 +152,8 @@ def test_diverged_runs_are_counted_and_stop_nothing(finished_study: Path) -> Non
     items = read_table(of_stack).to_pandas()
     table.loc[table["run_id"] == lost, ["diverged", "test_loss", "val_loss"]] = [True, 2.5, 2.5]
     items.loc[items["run_id"] == lost, "loss"] = np.nan
-    write_table(file, table)
     write_table(of_stack, items)
+    rerecord(file.parent, table)
     study = load_study(finished_study)
     for name in ("compare", "attribute", "ensemble", "report"):
         STAGES[name](study, in_process)
