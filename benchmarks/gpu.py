@@ -316,7 +316,7 @@ def one(job: Json) -> Json:
             yield
 
         training.fixed_order = nothing
-    operator.HAS_TRITON = operator.HAS_TRITON and not job.get("unfused")
+    operator.HAS_KERNELS = operator.HAS_KERNELS and not job.get("unfused")
     return KINDS[job["kind"]](job, Turn(Path(job["lock"])))
 
 

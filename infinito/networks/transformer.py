@@ -129,6 +129,6 @@ class Transformer(nn.Module):
         """Cross-entropy of every token: h [B, T, D], targets [B, T] -> [B, T]."""
         head = self.output_projection
         fits = head.out_features > LARGE and head.bias is not None and h.dtype != torch.float64
-        if h.is_cuda and operator.HAS_TRITON and fits:
+        if h.is_cuda and operator.HAS_KERNELS and fits:
             return fused_token_nats(self.products(h), head.bias, targets)
         return token_nats(self.logits(h), targets)

@@ -4,7 +4,10 @@ Elsewhere the plain code is held to torch's own functions, and the way an operat
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +23,7 @@ from infinito.tasks import IGNORE
 from infinito.tasks.tokens import token_nats
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-RUNS_KERNELS = operator.HAS_TRITON and (DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1")
+RUNS_KERNELS = operator.HAS_KERNELS and (DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1")
 kernels = pytest.mark.skipif(not RUNS_KERNELS, reason="no GPU, and not TRITON_INTERPRET=1")
 compiles = pytest.mark.skipif(training.compiler() is None, reason="no C++ compiler")
 RUNS, BATCH = 2, 3
@@ -171,11 +174,11 @@ def test_fused_attention_is_the_plain_one(length: int, wide: int, rate: float, c
         found: tuple[Tensor, tuple[Tensor, Tensor]] = step(qkv, keys, into, into_weights)
         return found
 
-    has_triton, operator.HAS_TRITON = operator.HAS_TRITON, False
+    has_kernels, operator.HAS_KERNELS = operator.HAS_KERNELS, False
     try:
         expected = gradient(False)
     finally:
-        operator.HAS_TRITON = has_triton
+        operator.HAS_KERNELS = has_kernels
     found = gradient(True)
     torch.testing.assert_close(found[1][1], expected[1][1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-4)
@@ -318,3 +321,20 @@ def test_a_block_with_another_activation_keeps_it() -> None:
     torch.testing.assert_close(feed_forward(block, h), block(h), rtol=0, atol=0)
     block[1] = nn.GELU()
     torch.testing.assert_close(feed_forward(block, h), block(h), rtol=0, atol=0)
+
+
+def test_a_torch_without_the_private_names_runs_the_plain_code() -> None:
+    """In a process of its own: the operators are made when they are imported."""
+    program = """
+import torch
+del torch._C._AutoDispatchBelowAutograd
+from infinito.networks import build
+network = build("transformer", vocabulary=7, width=8, layers=1, heads=2, length=5, causal=True, dropout=0.1)
+print(network(torch.zeros(2, 5, dtype=torch.long)).shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "torch.Size([2, 5, 7])"
+    assert done.stderr.count("lacks what the kernels stand on") == 1 and "Traceback" not in done.stderr

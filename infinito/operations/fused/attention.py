@@ -36,7 +36,7 @@ def attend(
     """
     B, T, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     fits = width // heads <= WIDEST and (T <= LONGEST_KEPT or not keep_weights) and qkv.dtype != torch.float64
-    if qkv.is_cuda and operator.HAS_TRITON and fits and _known(dropout):
+    if qkv.is_cuda and operator.HAS_KERNELS and fits and _known(dropout):
         coin = scale = None
         if isinstance(dropout, KeyedDropout) and dropout.training:
             coin, scale = dropout.coin()[None], dropout.scale()[None]

@@ -3,21 +3,37 @@
 torch offers two ways that each miss one of the three: `torch.library.custom_op` with `register_autograd` can't be
 differentiated by torch.func, and a `torch.autograd.Function` can't be compiled under vmap. So the operator is
 registered as torch registers its own: below autograd the kernels, with rules for vmap that fold the axis of runs into
-the first axis of the operator; at the level of autograd one node, seen by every level of torch.func.
+the first axis of the operator; at the level of autograd one node, seen by every level of torch.func. For that node
+torch has private names only: a version that has them no more runs the plain code, and says so once.
 """
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function
-from torch.autograd.function import _SingleLevelFunction
 
-HAS_TRITON = importlib.util.find_spec("triton") is not None  # else there are no kernels
+logger = logging.getLogger(__name__)
+
+
+def _private() -> tuple[Any, Any, Any] | None:
+    """What of torch a node stands on that is not public; None where this version lacks it."""
+    try:
+        single = importlib.import_module("torch._functorch.autograd_function").enable_single_level_autograd_function
+        node = importlib.import_module("torch.autograd.function")._SingleLevelFunction
+        return single, node, torch._C._AutoDispatchBelowAutograd
+    except (ImportError, AttributeError) as error:
+        logger.warning("torch %s lacks what the kernels stand on (%s): the plain code runs", torch.__version__, error)
+        return None
+
+
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+PRIVATE = _private()
+HAS_KERNELS = HAS_TRITON and PRIVATE is not None
 
 
 @dataclass(frozen=True)
@@ -96,16 +112,19 @@ def define(
         differentiable: which results have a gradient.
 
     Returns:
-        The operator.
+        The operator; None where torch has no place for it.
     """
+    if PRIVATE is None:
+        return None
+    single_level, single_level_function, below_autograd = PRIVATE
     inner = _register(f"infinito::{name}_forward", forward)
     gradient = _register(f"infinito::{name}_backward", backward)
     operator = _register(f"infinito::{name}", forward)
 
-    class Node(_SingleLevelFunction):
+    class Node(single_level_function):  # type: ignore[misc, valid-type]
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-            with torch._C._AutoDispatchBelowAutograd():
+            with below_autograd():
                 results: tuple[Tensor, ...] = inner(*arguments)
             ctx.set_materialize_grads(False)
             ctx.mark_non_differentiable(*(r for i, r in enumerate(results) if i not in differentiable))
@@ -121,8 +140,8 @@ def define(
             return found + (None,) * (ctx.arguments - len(found))
 
     def node(*arguments: Any) -> Any:
-        with enable_single_level_autograd_function():
-            return Node.apply(*arguments)  # type: ignore[attr-defined]
+        with single_level():
+            return Node.apply(*arguments)
 
     torch.library.impl(f"infinito::{name}", "Autograd", node)
     return operator
