@@ -11,6 +11,8 @@ from tests.conftest import ROOT
 # rooms and ground, from the bottom: each may import what comes before it
 LAYERS = [
     "storage",
+    "yaml_reader",
+    "mistakes",
     "params",
     "seeds",
     "statistics",
