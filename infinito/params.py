@@ -27,7 +27,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Dyck(Section):
+class Examples(Section):
+    """What is learned from."""
+
+    overlap_allowed: bool = False  # whether more than 1 % of validation or test may stand in a split before too
+
+
+class Dyck(Examples):
     """Closing brackets in reverse order, after noise letters (the task of the original report)."""
 
     task: Literal["dyck"]
@@ -42,7 +48,7 @@ class Dyck(Section):
     noise_kinds: Annotated[int, Field(ge=1, le=26)]
 
 
-class Text(Section):
+class Text(Examples):
     """Next-token prediction on any text."""
 
     task: Literal["text"]
@@ -55,7 +61,7 @@ class Text(Section):
     test_tokens: Count | None
 
 
-class Arrays(Section):
+class Arrays(Examples):
     """Examples that are arrays of numbers: images, tables."""
 
     task: Literal["arrays"]
@@ -70,7 +76,7 @@ class Arrays(Section):
     test: Share
 
 
-class Own(Section):
+class Own(Examples):
     """A task of the user's own."""
 
     task: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # package.module:Task
