@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from infinito import mistakes
+from infinito.importing import put_on_path
 from infinito.yaml_reader import read_yaml
 
 Count = Annotated[int, Field(ge=1)]
@@ -349,7 +350,7 @@ class Study:
 
 
 def load_study(folder: Path) -> Study:
-    """Read `folder`/params.yaml.
+    """Read `folder`/params.yaml, and let Python find the modules that it names.
 
     Raises:
         FileNotFoundError: no such file.
@@ -364,6 +365,7 @@ def load_study(folder: Path) -> Study:
         raise ValueError(f"{file}: found {type(content).__name__}; allowed: a mapping with one section per stage")
     params = mistakes.validated(file, Params, mistakes.said(file, _put_right(content)))
     _check_together(file, params)
+    put_on_path(folder)
     return Study(folder, params)
 
 

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 LAYERS = [
     "storage",
     "yaml_reader",
+    "importing",
     "mistakes",
     "params",
     "seeds",

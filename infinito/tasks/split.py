@@ -60,9 +60,13 @@ def write_manifest(
         for name, entry in counts.items()
     }
     task = "own" if isinstance(settings, params.Own) else settings.task
-    used = settings.model_dump(exclude={"overlap_allowed"})
-    content = {"schema": "infinito/data/1", "task": task, **more, "settings": used, "splits": splits}
-    write_json(folder / "manifest.json", content | {"overlap": overlap})
+    known = {"schema": "infinito/data/1", "task": task, **more, "settings": used_settings(settings), "splits": splits}
+    write_json(folder / "manifest.json", known | {"overlap": overlap})
+
+
+def used_settings(settings: params.Prepare) -> dict[str, Any]:
+    """The settings that the prepared data depend on."""
+    return settings.model_dump(exclude={"overlap_allowed"})
 
 
 def identity(manifest: Mapping[str, Any]) -> str:
