@@ -292,7 +292,7 @@ class Ensemble(Section):
 class Report(Section):
     """The page people read."""
 
-    title: str
+    title: str | None = None  # made from the arms
 
 
 class Params(Section):
@@ -311,6 +311,22 @@ class Params(Section):
     def stages(self) -> list[str]:
         """The stages that this study has, in the order of the pipeline."""
         return [name for name in type(self).model_fields if name != "study" and getattr(self, name) is not None]
+
+    @property
+    def title(self) -> str:
+        """The question of the study, in its own words or by its arms."""
+        return self.report.title or f"Is {self._called('candidate')} better than {self._called('baseline')}?"
+
+    def _called(self, arm: str) -> str:
+        """The network of an arm; and what it has of its own, where both arms have the same network."""
+        mine = self.train.arms[arm]
+        networks = {self.train.candidate.network, self.train.baseline.network}
+        name = mine.network.rpartition(":")[2]
+        if len(networks) == 2:
+            return name if len({network.rpartition(":")[2] for network in networks}) == 2 else mine.network
+        own = mine.settings | {key: value for key, value in mine.train.items() if key != "trunk"}
+        own |= mine.train.get("trunk", {})
+        return f"{name} with {', '.join(f'{key} {value}' for key, value in own.items())}" if own else f"plain {name}"
 
 
 @dataclass(frozen=True)

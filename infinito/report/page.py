@@ -59,7 +59,7 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
     compare, metric = evidence.compare, evidence.metric
     checks = tables.checks(evidence)
     return {
-        "title": evidence.params.report.title,
+        "title": evidence.params.title,
         "study": evidence.params.study,
         "params": evidence.params,
         "compare": compare,

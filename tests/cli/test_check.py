@@ -108,7 +108,7 @@ def test_every_command_finds_what_the_stages_find(write_study: Callable[..., Pat
     git(tmp_path, "init", "-q", ".")
     study = write_study(
         {
-            "train.candidate": {"network": "beside.net:Network", "settings": {}},
+            "train.candidate": {"network": "beside.net:Network", "settings": {}, "train": {"learning_rate": 0.02}},
             "train.baseline": {"network": "above.net:Network", "settings": {}},
             "golden": None,
             "ensemble": None,
