@@ -20,6 +20,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Level = Annotated[float, Field(gt=0, lt=0.5)]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]  # without control characters, which move a terminal
 
 
 class Section(BaseModel):
@@ -292,13 +293,13 @@ class Ensemble(Section):
 class Report(Section):
     """The page people read."""
 
-    title: str | None = None  # made from the arms
+    title: Line | None = None  # made from the arms
 
 
 class Params(Section):
     """All of params.yaml."""
 
-    study: str
+    study: Line
     prepare: Prepare
     train: Train
     compare: Compare

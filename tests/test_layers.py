@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 # rooms and ground, from the bottom: each may import what comes before it
 LAYERS = [
     "storage",
+    "escape",
     "yaml_reader",
     "importing",
     "mistakes",
