@@ -42,6 +42,16 @@ class Pipeline:
         inside = {path, *map(str, Path(path).parents)}
         return next((stage for stage in self.stages if inside & set(self.outputs(stage))), None)
 
+    def in_storage(self, path: str) -> bool:
+        """Whether a stage writes `path` and DVC keeps it, where git does not."""
+        inside = {path, *map(str, Path(path).parents)}
+        for stage in self.stages.values():
+            for entry in (entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])):
+                name, how = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+                if name in inside:
+                    return (how or {}).get("cache", True) is not False
+        return False
+
     def upstream(self, stage: str) -> list[str]:
         """`stage` and all stages that it needs, in the order of dvc.yaml."""
         found, ahead = set(), [stage]
