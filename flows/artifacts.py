@@ -12,6 +12,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 
+from infinito.escape import markdown
 from infinito.lineage.markdown import as_markdown
 from infinito.lineage.runs import run_table
 from infinito.lineage.stages import lineage
@@ -38,7 +39,7 @@ def create(study: Path, states: Mapping[str, State[Any]]) -> None:
         study: its folder.
         states: how its stages have ended, by name.
     """
-    about = study.resolve()
+    about = markdown(str(study.resolve()))
     try:
         text = as_markdown(lineage(study), {name: state.name or "" for name, state in states.items()})
         create_markdown_artifact(text, key="lineage", description=f"Files, runs and parameters of {about}")
@@ -50,7 +51,7 @@ def create(study: Path, states: Mapping[str, State[Any]]) -> None:
             if _done(states, stage) and file.is_file():
                 found = read_json(file)
                 plan = f"{found['plan']['label']}. " if stage == "compare" else ""
-                said = f"{plan}{found['sentence']} ({file.name} of {about})"
+                said = f"{markdown(plan + found['sentence'])} ({file.name} of {about})"
                 create_markdown_artifact(figures(found), key=key, description=said)
     except (ValueError, FileNotFoundError) as error:
         get_run_logger().warning("no artifacts: %s", error)
@@ -79,10 +80,10 @@ def _rounded(value: Any) -> Any:
 
 def figures(found: dict[str, Any]) -> str:
     """A result as Markdown: its sentence, and its figures as a table, those that people look for first."""
-    sentence = [f"**{found['sentence']}**", ""] if "sentence" in found else []
-    sentence += [f"**{found['plan']['label']}**", ""] if "plan" in found else []
+    sentence = [f"**{markdown(found['sentence'])}**", ""] if "sentence" in found else []
+    sentence += [f"**{markdown(found['plan']['label'])}**", ""] if "plan" in found else []
     ordered = {key: found[key] for key in (*FIRST, *found) if key in found and key not in LEFT_OUT}
-    rows = [f"| {key} | {value} |" for key, value in _figures(ordered)]
+    rows = [f"| {markdown(key)} | {value} |" for key, value in _figures(ordered)]
     return "\n".join([*sentence, "| figure | value |", "|---|---|", *rows])
 
 
@@ -94,7 +95,7 @@ def _figures(found: Mapping[str, Any], prefix: str = "", depth: int = DEPTH) -> 
         elif isinstance(value, dict) and depth > 1:
             yield from _figures(value, f"{prefix}{key}.", depth - 1)
         elif isinstance(value, str | int | float):
-            yield f"{prefix}{key}", _number(value).replace("|", "\\|")
+            yield f"{prefix}{key}", markdown(_number(value))
 
 
 def _number(value: Any) -> str:

@@ -35,6 +35,7 @@ from flows import artifacts, repro
 from flows.fanout import die_with_parent
 from flows.repro import read_stages
 from flows.stage import share_flow_run
+from infinito.escape import markdown
 
 SECONDS_TO_ANSWER = 2
 SECONDS_TO_START = 120  # the first temporary server on a machine creates its database
@@ -165,7 +166,7 @@ def _publish(study: Path, states: dict[str, State[Any]], repeated: bool) -> None
     try:
         with get_client(sync_client=True) as client:
             earlier = client.read_artifacts(artifact_filter=key, sort=ArtifactSort.CREATED_DESC) if repeated else []
-        if not any(str(study.resolve()) in (artifact.description or "") for artifact in earlier):
+        if not any(markdown(str(study.resolve())) in (artifact.description or "") for artifact in earlier):
             artifacts.create(study, states)
     except httpx.HTTPError as error:
         get_run_logger().warning("no artifacts, as the server does not take them: %r", error)

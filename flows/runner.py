@@ -21,6 +21,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.pipeline import pipeline
 from flows.service import Service, schedule
+from infinito.escape import markdown
 
 if TYPE_CHECKING:
     from flows.service import Schedule
@@ -80,7 +81,7 @@ async def _deployment(study: str, name: str, times: "Schedule | None") -> Runner
         name,
         schedules=[] if times is None else [times],
         parameters={"study": study, "force": False},
-        description=f"The study in {study}.",
+        description=f"The study in {markdown(str(study))}.",
         entrypoint_type=EntrypointType.MODULE_PATH,
         paused=False,
     )

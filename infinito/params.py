@@ -3,14 +3,16 @@
 A missing key, an unknown key, a wrong type or a value out of range is one clear error that names the file and the key.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from infinito import mistakes
+from infinito.importing import put_on_path
+from infinito.yaml_reader import read_yaml
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -18,6 +20,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Level = Annotated[float, Field(gt=0, lt=0.5)]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]  # without control characters, which move a terminal
 
 
 class Section(BaseModel):
@@ -26,7 +29,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Dyck(Section):
+class Examples(Section):
+    """What is learned from."""
+
+    overlap_allowed: bool = False  # whether more than 1 % of validation or test may stand in a split before too
+
+
+class Dyck(Examples):
     """Closing brackets in reverse order, after noise letters (the task of the original report)."""
 
     task: Literal["dyck"]
@@ -41,7 +50,7 @@ class Dyck(Section):
     noise_kinds: Annotated[int, Field(ge=1, le=26)]
 
 
-class Text(Section):
+class Text(Examples):
     """Next-token prediction on any text."""
 
     task: Literal["text"]
@@ -54,7 +63,7 @@ class Text(Section):
     test_tokens: Count | None
 
 
-class Arrays(Section):
+class Arrays(Examples):
     """Examples that are arrays of numbers: images, tables."""
 
     task: Literal["arrays"]
@@ -69,7 +78,7 @@ class Arrays(Section):
     test: Share
 
 
-class Own(Section):
+class Own(Examples):
     """A task of the user's own."""
 
     task: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # package.module:Task
@@ -215,10 +224,14 @@ class Train(Section):
 
     def of(self, arm: str) -> "Train":
         """How this arm is trained: its overrides are part of the recipe."""
+        return Train.model_validate(self.whole(arm)) if self.arms[arm].train else self
+
+    def whole(self, arm: str) -> dict[str, Any]:
+        """The section with an arm's overrides in the place of the shared recipe."""
         own = dict(self.arms[arm].train)
         if "trunk" in own:
             own["trunk"] = self.trunk | own["trunk"]
-        return Train.model_validate(self.model_dump() | own) if own else self
+        return self.model_dump() | own
 
     def unequal(self, arm: str) -> list[str]:
         """Columns of the run table in which an arm differs from the baseline by its recipe."""
@@ -280,13 +293,13 @@ class Ensemble(Section):
 class Report(Section):
     """The page people read."""
 
-    title: str
+    title: Line | None = None  # made from the arms
 
 
 class Params(Section):
     """All of params.yaml."""
 
-    study: str
+    study: Line
     prepare: Prepare
     train: Train
     compare: Compare
@@ -299,6 +312,22 @@ class Params(Section):
     def stages(self) -> list[str]:
         """The stages that this study has, in the order of the pipeline."""
         return [name for name in type(self).model_fields if name != "study" and getattr(self, name) is not None]
+
+    @property
+    def title(self) -> str:
+        """The question of the study, in its own words or by its arms."""
+        return self.report.title or f"Is {self._called('candidate')} better than {self._called('baseline')}?"
+
+    def _called(self, arm: str) -> str:
+        """The network of an arm; and what it has of its own, where both arms have the same network."""
+        mine = self.train.arms[arm]
+        networks = {self.train.candidate.network, self.train.baseline.network}
+        name = mine.network.rpartition(":")[2]
+        if len(networks) == 2:
+            return name if len({network.rpartition(":")[2] for network in networks}) == 2 else mine.network
+        own = mine.settings | {key: value for key, value in mine.train.items() if key != "trunk"}
+        own |= mine.train.get("trunk", {})
+        return f"{name} with {', '.join(f'{key} {value}' for key, value in own.items())}" if own else f"plain {name}"
 
 
 @dataclass(frozen=True)
@@ -341,84 +370,38 @@ class Study:
         return self.folder / ".infinito" / "scratch"
 
 
-UNION = re.compile(r"constrained-int$|list\[|literal\[")
-
-
-def _explain(file: Path, error: ValidationError, inside: str = "") -> str:
-    """All problems of a params.yaml in one line; pydantic's wording, with our key names and what was found.
-
-    inside: what stands before every key, where only a part of the file was looked at.
-    """
-    problems: dict[tuple[str, str], str] = {}  # of a key and what was found there
-    for e in error.errors():
-        # the name of a union's member (prepare.dyck, optimiser.sgd, list[int], literal['auto']) is no key of the file
-        parts = [
-            str(part)
-            for before, part in zip(("", *e["loc"]), e["loc"], strict=False)
-            if before not in ("prepare", "optimiser")
-        ]
-        key = inside + ".".join(part for part in parts if not UNION.match(part))
-        if e["type"] == "extra_forbidden":
-            problems[key, ""] = f"{key}: unknown key"
-        elif e["type"] == "missing":
-            problems[key, ""] = f"{key}: missing key"
-        elif e["type"] in ("union_tag_invalid", "union_tag_not_found", "model_attributes_type"):
-            problems[key, ""] = _unknown_member(key, e.get("input"))
-        else:
-            found = e.get("input")
-            hint = ""
-            if isinstance(found, str) and e["type"].startswith(("float", "int")):
-                hint = " (text; YAML wants a dot in 1.0e-3)" if "e" in found.lower() else " (text)"
-            message = f"{e['msg'][0].lower()}{e['msg'][1:]}"
-            what = f", found {found!r}{hint}"
-            before = problems.get((key, repr(found)))
-            if before:  # another member of a union
-                before, _, what = before.rpartition(", found ")
-                message = f"{before} or {message.removeprefix('input should be ')}"
-                problems[key, repr(found)] = f"{message}, found {what}"
-            else:
-                problems[key, repr(found)] = f"{key}: {message}{what}"
-    return f"{file}: " + "; ".join(problems.values())
-
-
-MEMBERS = {
-    "prepare": ("task", "dyck, text, arrays, or package.module:Task"),
-    "optimiser": ("name", "adamw, sgd, muon"),
-}
-
-
-def _unknown_member(key: str, found: Any) -> str:
-    """A section that says by one of its keys which kind it is, and says nothing known."""
-    name, allowed = MEMBERS[key.rsplit(".", 1)[-1]]
-    if not isinstance(found, dict):
-        return f"{key}: found {found!r}; allowed: a mapping with {name}: {allowed}"
-    if name not in found:
-        return f"{key}.{name}: missing key; allowed: {allowed}"
-    return f"{key}.{name}: found {found[name]!r}; allowed: {allowed}"
-
-
 def load_study(folder: Path) -> Study:
-    """Read `folder`/params.yaml.
+    """Read `folder`/params.yaml, and let Python find the modules that it names.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not YAML; unknown or missing keys; wrong types; values that contradict each other.
+        ValueError: not YAML; a key that stands there twice, is unknown or missing; wrong types; values that contradict
+            each other.
     """
     file = folder / "params.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; a study is a folder with a params.yaml and a dvc.yaml")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file}: found {type(content).__name__}; allowed: a mapping with one section per stage")
-    try:
-        params = Params.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(_explain(file, error)) from error
+    params = mistakes.validated(file, Params, mistakes.said(file, _put_right(content)))
     _check_together(file, params)
+    put_on_path(folder)
     return Study(folder, params)
+
+
+def _put_right(content: dict[str, Any]) -> Any:
+    """See `mistakes.put_right`; what an arm has otherwise is of the types of `Train`."""
+    content = mistakes.put_right(Params, content)
+    train = content.get("train")
+    if isinstance(train, dict):
+        ablations = train.get("ablations")
+        others = ablations.values() if isinstance(ablations, dict) else ()
+        for arm in (train.get("candidate"), train.get("baseline"), *others):
+            if isinstance(arm, dict) and isinstance(own := arm.get("train"), dict):
+                whole = mistakes.put_right(Train, {**train, **own})
+                arm["train"] = {key: whole[key] for key in own}
+    return content
 
 
 def _check_together(file: Path, params: Params) -> None:
@@ -472,13 +455,11 @@ def _check_recipe(file: Path, train: Train, arm: str) -> None:
     own = train.arms[arm].train
     for key in own:
         if key not in RECIPE:
-            raise ValueError(f"{file}: {where}.train.{key}: an arm may not set it; allowed: {', '.join(RECIPE)}")
+            hint = mistakes.meant(f"{where}.train.{key}", RECIPE)
+            raise ValueError(f"{file}: {where}.train.{key}: an arm may not set it; {hint}")
     if not isinstance(own.get("trunk", {}), dict):
         raise ValueError(f"{file}: {where}.train.trunk: found {own['trunk']!r}; allowed: a mapping of settings")
-    try:
-        how = train.of(arm)
-    except ValidationError as error:
-        raise ValueError(_explain(file, error, f"{where}.train.")) from error
+    how = mistakes.validated(file, Train, train.whole(arm), f"{where}.train.")
     said = where + ".train" if own else "train"
     if how.warmup >= how.steps:
         raise ValueError(f"{file}: {said}.warmup: found {how.warmup}; allowed: fewer than steps ({how.steps})")

@@ -11,6 +11,10 @@ from tests.conftest import ROOT
 # rooms and ground, from the bottom: each may import what comes before it
 LAYERS = [
     "storage",
+    "escape",
+    "yaml_reader",
+    "importing",
+    "mistakes",
     "params",
     "seeds",
     "statistics",

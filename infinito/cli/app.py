@@ -1,5 +1,6 @@
 """The command line's application, and what its topics share: how they print, and where a study is."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,13 @@ app = typer.Typer(
 )
 
 StudyFolder = Annotated[Path, typer.Option("--study", help="Folder of the study.", show_default="the current folder")]
+
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(
+        envvar="INFINITO_WORKERS", help="Processes that train.", show_default="one per GPU, or else per CPU core"
+    ),
+]
 
 
 def console() -> Console:
@@ -53,6 +61,17 @@ def bar(what: str, jobs: "Sequence[StackJob]", number: int) -> Iterator[Callable
         name = f"{what}, stack {number + 1} of {len(jobs)}"
         task = bar.add_task(name, total=sum(job.steps for job in jobs), completed=done)
         yield lambda steps: bar.update(task, completed=done + steps)
+
+
+def worker_count() -> int:
+    """As many as the stages' worker processes: one a GPU, or else one a CPU core that this process may use."""
+    import os
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def duration(hours: float) -> str:

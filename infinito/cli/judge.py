@@ -25,7 +25,10 @@ def judge(
     p: Annotated[float | None, typer.Option(help="The p-value as printed, to be checked against the figures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Judge a published claim from its mean, standard deviation and number of seeds."""
+    """Judge a published claim from its mean, standard deviation and number of seeds.
+
+    Figures that no seeds can have together, each within its rounding, are named as impossible.
+    """
     from infinito.questions.judge import judge as judged
 
     with naming_flags("mean", "sd", "n", "wins", "best", "seeds_tried", "p"):

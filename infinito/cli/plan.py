@@ -1,6 +1,5 @@
 """`infinito plan`: how many pairs does an answer take, how long, and at what cost?"""
 
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from infinito.cli.app import StudyFolder, app, bar, console, duration, naming_flags
+from infinito.cli.app import StudyFolder, WorkerCount, app, bar, console, duration, naming_flags, worker_count
 from infinito.params import Study, load_study
 
 
@@ -31,12 +30,7 @@ def plan(
         Literal["none", "obf", "anytime"],
         typer.Option(help="Tests before the end: none, 4 planned ones (O'Brien-Fleming), or at any time (e-value)."),
     ] = "none",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            envvar="INFINITO_WORKERS", help="Processes that train.", show_default="one per GPU, or else per CPU core"
-        ),
-    ] = None,
+    workers: WorkerCount = None,
     price: Annotated[float | None, typer.Option(help="Price of one hour of this machine.", show_default="none")] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace another plan.json, which the ledger keeps.")
@@ -76,7 +70,7 @@ def plan(
             unit=unit,
             seed=planning.fresh_root(this),
             created=datetime.now(UTC).date().isoformat(),
-            workers=_worker_count() if workers is None else workers,
+            workers=worker_count() if workers is None else workers,
             effect=effect,
             power=power,
             pairs=pairs,
@@ -99,17 +93,6 @@ def plan(
         f"train:\n  seed: {registered['seed']}\n  pairs: {registered['pairs']}\n  looks: {registered['looks']}\n"
         f"  plan: {name}"
     )
-
-
-def _worker_count() -> int:
-    """As many as the stages' worker processes: one a GPU, or else one a CPU core that this process may use."""
-    import os
-
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _train_pilot(study: Study, n: int, folder: Path) -> Path:

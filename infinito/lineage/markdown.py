@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from infinito.escape import code, markdown
 from infinito.lineage.settings import flat
 from infinito.lineage.words import circumstances
 
@@ -18,15 +19,15 @@ def as_markdown(found: Json, states: Mapping[str, str] | None = None) -> str:
     dirty = [*tree["changed"], *tree["untracked"]]
     lines = ["```mermaid", "graph TD", *[f"    {name}" for name in stages]]
     lines += [f"    {need} --> {name}" for name, stage in stages.items() for need in stage["needs"]]
-    lines += ["```", "", f"Study **{found['study']}**, git revision `{tree['revision'] or 'none'}`"]
-    lines += ["", f"Changed since: {', '.join(f'`{name}`' for name in dirty)}"] if dirty else []
+    lines += ["```", "", f"Study **{markdown(found['study'])}**, git revision {code(tree['revision'] or 'none')}"]
+    lines += ["", f"Changed since: {', '.join(map(code, dirty))}"] if dirty else []
     lines += _table(
         ("stage", "in this flow run", "files and parameters", "ran (UTC)"),
         [
             (
-                name,
-                (states or {}).get(name, ""),
-                stage["status"] + (": " if stage["changed"] else "") + ", ".join(stage["changed"]),
+                markdown(name),
+                markdown((states or {}).get(name, "")),
+                markdown(stage["status"] + (": " if stage["changed"] else "") + ", ".join(stage["changed"])),
                 _ran(stage["record"]) if stage["record"] else "not recorded",
             )
             for name, stage in stages.items()
@@ -36,13 +37,17 @@ def as_markdown(found: Json, states: Mapping[str, str] | None = None) -> str:
     tables = [table for stage in stages.values() for table in stage["runs"]]
     for table in tables:
         numbers = ", ".join(f"{x['runs']:,} {x['design']} of the {x['arm']}" for x in table["designs"])
-        lines += ["", f"**Runs in `{table['table']}`**: {numbers}", ""]
+        lines += ["", f"**Runs in {code(table['table'])}**: {markdown(numbers)}", ""]
         lines.append(f"* {table['stacks']:,} stacks, {table['wall_seconds']:,.0f} s together")
-        lines += [f"* {line}" for line in circumstances(table)]
+        lines += [f"* {markdown(line)}" for line in circumstances(table)]
     lines += _table(("file", "kind", "MD5", "bytes", "state", "written by", "read by"), _files(stages))
     lines += _table(
         ("stage", "parameter", "value"),
-        [(name, key, str(value)) for name, stage in stages.items() for key, value in flat(stage["params"])],
+        [
+            (markdown(name), markdown(key), markdown(str(value)))
+            for name, stage in stages.items()
+            for key, value in flat(stage["params"])
+        ],
     )
     return "\n".join(lines) + "\n"
 
@@ -60,7 +65,8 @@ def _machines(stages: Json) -> list[str]:
     for name, stage in stages.items():
         if record := stage["record"]:
             names.setdefault(f"{record['device']} ({record['processor']})", []).append(name)
-    return ["", *[f"* {', '.join(ran)} ran on {machine}" for machine, ran in names.items()]] if names else []
+    lines = [f"{', '.join(ran)} ran on {machine}" for machine, ran in names.items()]
+    return ["", *[f"* {markdown(line)}" for line in lines]] if lines else []
 
 
 def _files(stages: Json) -> list[tuple[str, ...]]:
@@ -76,19 +82,19 @@ def _files(stages: Json) -> list[tuple[str, ...]]:
             readers[entry["name"], entry["md5"] or ""].append(stage)
     return [
         (
-            f"`{name}`",
-            entry["kind"],
-            f"`{md5}`" if md5 else "",
+            code(name),
+            markdown(entry["kind"]),
+            code(md5) if md5 else "",
             "" if entry["size"] is None else f"{entry['size']:,}",
-            entry["state"],
-            entry["of"] or "",
-            ", ".join(readers[name, md5]),
+            markdown(entry["state"]),
+            markdown(entry["of"] or ""),
+            markdown(", ".join(readers[name, md5])),
         )
         for (name, md5), entry in entries.items()
     ]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [head, *rows]]
-    lines = [f"| {' | '.join(row)} |" for row in cells]
+    """Cells are Markdown already."""
+    lines = [f"| {' | '.join(row)} |" for row in [head, *rows]]
     return ["", lines[0], "|" + "---|" * len(head), *lines[1:]]

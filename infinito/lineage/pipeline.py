@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from infinito.yaml_reader import read_yaml
 
 Json = dict[str, Any]
 
@@ -50,6 +49,16 @@ class Pipeline:
         inside = {path, *map(str, Path(path).parents)}
         return next((stage for stage in self.stages if inside & set(self.outputs(stage))), None)
 
+    def in_storage(self, path: str) -> bool:
+        """Whether a stage writes `path` and DVC keeps it, where git does not."""
+        inside = {path, *map(str, Path(path).parents)}
+        for stage in self.stages.values():
+            for entry in (entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])):
+                name, how = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+                if name in inside:
+                    return (how or {}).get("cache", True) is not False
+        return False
+
     def upstream(self, stage: str) -> list[str]:
         """`stage` and all stages that it needs, in the order of dvc.yaml."""
         found, ahead = set(), [stage]
@@ -68,24 +77,8 @@ class Pipeline:
         return self._hashes[place]
 
 
-class OfDvc(yaml.SafeLoader):
-    """YAML as DVC writes it, in which 1e-08 is a number; PyYAML wants a dot in it."""
-
-
-NUMBER = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
-OfDvc.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+0123456789"))
-
-
-def read_yaml(file: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """Raises ValueError, in one line, if the file is no YAML."""
-    try:
-        return yaml.load(file.read_text(encoding="utf-8"), loader)  # a safe one
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
-
-
 def _stages(file: Path) -> Json:
-    content = read_yaml(file, OfDvc)
+    content = read_yaml(file)
     stages = content.get("stages") if isinstance(content, dict) else None
     if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
         raise ValueError(f"{file}: found no stages; allowed: what `dvc repro` understands")

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from infinito.lineage.pipeline import OfDvc, Pipeline, md5_of_list
+from infinito.lineage.pipeline import Pipeline, md5_of_list
 from infinito.lineage.repository import name_in_repository, repository_root
 from infinito.runs.provenance import git
+from infinito.yaml_reader import parse_yaml
 
 Json = dict[str, Any]
 
@@ -54,7 +53,7 @@ def _recorded_in(pipeline: Pipeline, stages: Sequence[str], path: str) -> tuple[
     best: tuple[str | None, list[str]] = None, ["dvc.lock: not committed, so nobody can go back to it by git"]
     for commit in dict.fromkeys([*head, *commits]):
         lock = git(folder, "show", f"{commit}:./dvc.lock")
-        then = (yaml.load(lock, OfDvc) or {}).get("stages", {}) if lock else {}
+        then = (parse_yaml(lock, f"dvc.lock of {commit}") or {}).get("stages", {}) if lock else {}
         if any(then.get(stage) != entry for stage, entry in wanted.items()):
             continue
         differs = _differing_files(pipeline, wanted, path, commit)

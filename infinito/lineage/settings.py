@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from infinito.lineage.pipeline import read_yaml
+from infinito.yaml_reader import read_yaml
 
 Json = dict[str, Any]
 

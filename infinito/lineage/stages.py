@@ -17,6 +17,7 @@ SCHEMA = "infinito/lineage/1"
 CODE = (".py", ".j2", ".css")
 LIBRARY = "infinito"
 ENVIRONMENT = "requirements.lock"
+NOT_HERE = "not on this machine"  # what DVC keeps elsewhere, as in a fresh clone: `dvc pull` brings it
 
 
 def lineage(folder: Path) -> Json:
@@ -26,10 +27,11 @@ def lineage(folder: Path) -> Json:
         JSON-ready dict: study, git (see `working_tree`), and stages by name, each with
 
         command, needs (stages), params as recorded;
-        status ("up to date", "changed", "not run") and changed (what, if so);
+        status ("up to date", "changed", "not run", "not on this machine"), changed (what, if so) and absent (what DVC
+        has recorded and keeps elsewhere);
         inputs and outputs: path from the study, name from the repository's root, kind (data, code, environment), of
-        (the stage that writes it), md5 as recorded, size in bytes, files, state ("same", "changed", "missing", or
-        "new": there, but not recorded);
+        (the stage that writes it), md5 as recorded, size in bytes, files, state ("same", "changed", "missing",
+        "not on this machine", or "new": there, but not recorded);
         record: when and where it ran, see `write_record`; None where that was not recorded;
         runs: of every run table it wrote, the numbers of runs, their hardware, versions, revisions and time.
 
@@ -54,7 +56,9 @@ def stage_lineage(pipeline: Pipeline, stage: str, params: Json) -> Json:
     inputs = [_file(pipeline, entry) for entry in _entries(recorded, "deps", pipeline.inputs(stage))]
     outputs = [_file(pipeline, entry) for entry in _entries(recorded, "outs", pipeline.outputs(stage))]
     then: Json = (recorded or {}).get("params", {}).get("params.yaml", {})
-    changed = [entry["name"] for entry in [*inputs, *outputs] if entry["state"] != "same"]
+    files = [*inputs, *outputs]
+    absent = [entry["name"] for entry in files if entry["state"] == NOT_HERE]
+    changed = [entry["name"] for entry in files if entry["state"] not in ("same", NOT_HERE)]
     changed += [f"params.yaml: {key}" for key in differing(then, {key: value_at(params, key) for key in then})]
     command = pipeline.stages[stage].get("cmd")
     if recorded and recorded["cmd"] != command:
@@ -62,8 +66,9 @@ def stage_lineage(pipeline: Pipeline, stage: str, params: Json) -> Json:
     record = record_file(pipeline.folder, stage)
     return {
         "command": command,
-        "status": "not run" if recorded is None else "changed" if changed else "up to date",
+        "status": "not run" if not recorded else "changed" if changed else NOT_HERE if absent else "up to date",
         "changed": changed if recorded else [],
+        "absent": absent,
         "needs": [name for name in pipeline.upstream(stage) if name in {pipeline.writer(x["path"]) for x in inputs}],
         "params": then,
         "inputs": inputs,
@@ -95,5 +100,11 @@ def _file(pipeline: Pipeline, entry: Json) -> Json:
         "md5": then,
         "size": entry.get("size"),
         "files": entry.get("nfiles"),
-        "state": "missing" if now is None else "new" if then is None else "same" if now == then else "changed",
+        "state": _state(pipeline, path, then, now),
     }
+
+
+def _state(pipeline: Pipeline, path: str, then: str | None, now: str | None) -> str:
+    if now is None:
+        return NOT_HERE if then and pipeline.in_storage(path) else "missing"
+    return "new" if then is None else "same" if now == then else "changed"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from infinito.lineage.settings import flat
+from infinito.lineage.stages import NOT_HERE
 from infinito.lineage.words import circumstances, ran
 
 Json = dict[str, Any]
@@ -19,9 +20,14 @@ def as_text(found: Json) -> str:
     lines += [f"  {place}: {_pairs(entry)}" for place, entry in found["entries"].items() if entry]
     lines += ["", f"{found['file']}, written by stage {stage['name']} of study {found['study']}: {stage['status']}"]
     lines += [f"  changed since: {', '.join(stage['changed'])}"] if stage["changed"] else []
+    lines += [f"  {NOT_HERE}: {', '.join(stage['absent'])}; dvc pull brings them"] if stage["absent"] else []
     if stage["record"]:
         lines.append(f"  {ran(stage['record'])}")
-    lines += ["", f"Runs behind it: {sum(group['count'] for group in found['runs']):,}"]
+    count = f"{sum(group['count'] for group in found['runs']):,}"
+    lines += [
+        "",
+        f"Runs behind it: {count if found['runs'] or not stage['absent'] else f'{NOT_HERE}: dvc pull brings them'}",
+    ]
     for group in found["runs"]:
         seeds = "; ".join(f"{name} {_span(values)}" for name, values in group["seeds"].items() if any(values))
         lines.append(f"  {group['count']:,} of the {group['arm']}, {group['design']}, in {group['table']}: {seeds}")

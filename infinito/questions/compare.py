@@ -78,7 +78,10 @@ def _arms(candidate: ArrayLike, baseline: ArrayLike) -> tuple[Array, Array]:
     arms = {"candidate": np.asarray(candidate, float), "baseline": np.asarray(baseline, float)}
     shapes = [x.shape for x in arms.values()]
     if shapes[0] != shapes[1] or len(shapes[0]) != 1:
-        raise ValueError(f"found losses of shapes {shapes[0]} and {shapes[1]}: both arms need one loss per pair, [n]")
+        mine, other = (" x ".join(map(str, shape)) for shape in shapes)
+        raise ValueError(
+            f"found {mine} losses of the candidate, {other} of the baseline: both arms need one loss per pair"
+        )
     if shapes[0][0] < 2:
         raise ValueError(f"found {shapes[0][0]} pairs: a comparison needs at least 2, a verdict needs 10")
     for name, loss in arms.items():
@@ -360,7 +363,10 @@ def family(
         rows = [np.asarray(differences[arm][metric], float) for arm in arms]
         shapes = sorted({row.shape for row in rows})
         if len(shapes) > 1 or len(shapes[0]) != 1 or shapes[0][0] < 2 or not np.isfinite(rows).all():
-            raise ValueError(f"found {metric} of shapes {shapes}: allowed is one [n] of finite numbers, n >= 2")
+            counts = " and ".join(" x ".join(map(str, shape)) for shape in shapes)
+            raise ValueError(
+                f"found {counts} differences of {metric}: allowed is one finite number a pair, 2 pairs or more"
+            )
         d[metric] = np.array(rows)
     p = {metric: paired_t(rows).p for metric, rows in d.items()}
     holm = iter(adjust([float(p[metric][i]) for i in range(len(arms)) for metric in metrics]))

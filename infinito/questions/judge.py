@@ -6,7 +6,6 @@ printed digits go. Whether the differences were worth averaging is another quest
 """
 
 import math
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from infinito.statistics.paired import (
     power,
     sign_test,
 )
+from infinito.statistics.summary import possible, rounded
 
 SCHEMA = "infinito/judge/1"
 LARGEST_N = 1_000_000
@@ -68,7 +68,8 @@ def judge(
         printed (p_value, agrees). An estimate is {value, ci_low, ci_high, n}.
 
     Raises:
-        ValueError: a figure that is impossible; the message begins with the argument's name.
+        ValueError: a figure that is impossible, by itself or beside the others, each within its rounding; the message
+            begins with the argument's name.
     """
     _check(mean, sd, n, wins, best, seeds_tried, p, alpha)
     se = sd / math.sqrt(n)
@@ -121,8 +122,6 @@ def _check(
         raise ValueError(f"n: found {n}; allowed: 2 to {LARGEST_N:,} seeds")
     if wins is not None and not 0 <= wins <= n:
         raise ValueError(f"wins: found {wins}; allowed: 0 to {n}, the number of seeds")
-    if wins is not None and (wins == 0 and mean > 0 or wins == n and mean < 0):
-        raise ValueError(f"wins: found {wins} of {n}; allowed: a number that is possible with a mean of {mean:g}")
     if best is not None and not (math.isfinite(best) and best >= mean):
         raise ValueError(f"best: found {best}; allowed: a finite number that is at least the mean, {mean:g}")
     if seeds_tried is not None and best is None:
@@ -133,6 +132,31 @@ def _check(
         raise ValueError(f"p: found {p}; allowed: 0 to 1")
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha: found {alpha}; allowed: above 0 and below 0.5")
+    _check_together(mean, sd, n, wins, best if seeds_tried in (None, n) else None)
+
+
+def _check_together(mean: float, sd: float, n: int, wins: int | None, best: float | None) -> None:
+    """Whether any n differences have all these figures; best: of these n, if it is known."""
+    such = f"with a mean of {mean:g} and a standard deviation of {sd:g} over {n} seeds"
+    if wins is not None and not possible(mean, sd, n, positive=wins):
+        raise ValueError(f"wins: found {wins} of {n}, which is impossible {such}; allowed: {_wins(mean, sd, n)}")
+    if best is not None and not possible(mean, sd, n, largest=best):
+        low, high = (m + s * k / math.sqrt(n) for m, s, k in zip(rounded(mean), rounded(sd), (1, n - 1), strict=True))
+        raise ValueError(
+            f"best: found {best:g}, which is impossible {such}; allowed: {low:.4g} to {high:.4g}, or seeds_tried, if "
+            "it is the best of more seeds than these"
+        )
+    if wins is not None and best is not None and not possible(mean, sd, n, positive=wins, largest=best):
+        raise ValueError(f"wins: found {wins} of {n} beside a best of {best:g}, which is impossible {such}")
+
+
+def _wins(mean: float, sd: float, n: int) -> str:
+    """The numbers of wins that are possible: the fewer share a positive sum, the further all lie apart."""
+    smallest = min(map(abs, rounded(mean)))
+    spread = (n - 1) * rounded(sd)[1] ** 2 / (n * smallest) ** 2 if smallest else math.inf
+    least = min(math.ceil(1 / (spread + 1 / n) - 1e-6), n) if spread < math.inf else 1
+    most = n if possible(mean, sd, n, positive=n if mean > 0 else 0) else n - 1
+    return f"{least} to {most}" if mean > 0 else f"{n - most} to {n - least}"
 
 
 def _win_rate(wins: int, n: int, alpha: float) -> dict[str, Any]:
@@ -159,19 +183,13 @@ def _best(mean: float, sd: float, n: int, best: float, tried: int) -> dict[str, 
     }
 
 
-def _half_digit(x: float) -> float:
-    """Half a unit of the last decimal that x was printed with: how far rounding may have moved it."""
-    exponent = Decimal(repr(float(x))).normalize().as_tuple().exponent
-    return 0.5 * 10.0 ** min(int(exponent), 0)
-
-
 def _follows(p: float, mean: float, sd: float, n: int) -> bool:
     """Whether a printed p can be that of the printed figures, all of them rounded."""
-    mean_slack, sd_slack = _half_digit(mean), _half_digit(sd)
-    smallest = max(abs(mean) - mean_slack, 0) / (sd + sd_slack) * math.sqrt(n)
-    largest = (abs(mean) + mean_slack) / (sd - sd_slack) * math.sqrt(n) if sd > sd_slack else math.inf
+    (low_mean, high_mean), (low_sd, high_sd), (low_p, high_p) = rounded(abs(mean)), rounded(sd), rounded(p)
+    smallest = max(low_mean, 0) / high_sd * math.sqrt(n)
+    largest = high_mean / low_sd * math.sqrt(n) if low_sd > 0 else math.inf
     low, high = (2 * stats.t.sf(t, n - 1) for t in (largest, smallest))
-    return bool(low - _half_digit(p) <= p <= high + _half_digit(p))
+    return bool(low <= high_p and low_p <= high)
 
 
 def _sentences(r: dict[str, Any]) -> list[str]:
@@ -213,11 +231,6 @@ def _sentences(r: dict[str, Any]) -> list[str]:
         )
         if best["above_luck"]:
             sentences.append("A best seed is a good seed only if it wins again on fresh data seeds: confirm it.")
-        if best["largest_possible"] is not None and best["value"] > best["largest_possible"]:
-            sentences.append(
-                f"No seed of {n} can be above {best['largest_possible']:.4g} with this mean and standard deviation: "
-                "the claimed best is not from these runs."
-            )
     if r["printed"] and not r["printed"]["agrees"]:
         sentences.append(
             f"The printed p = {r['printed']['p_value']:.3g} does not follow from the printed figures, which give "

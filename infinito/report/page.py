@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from infinito.escape import markdown as as_markdown
 from infinito.questions.fairness import amount
 from infinito.report import tables, words
 from infinito.report.draw import DARK, LIGHT, Figure, css_colours
@@ -47,9 +48,7 @@ def html(evidence: Evidence, figures: dict[str, Figure]) -> str:
 def markdown(evidence: Evidence, figures: dict[str, Figure]) -> str:
     """The same content, with pictures in charts/."""
     environment = _environment()
-    environment.finalize = lambda x: (
-        Markup(plain_markdown(x)) if isinstance(x, str) and not isinstance(x, Markup) else x
-    )
+    environment.finalize = lambda x: Markup(as_markdown(x)) if isinstance(x, str) and not isinstance(x, Markup) else x
     text = environment.get_template("report.md.j2").render(content(evidence, figures))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -59,7 +58,7 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
     compare, metric = evidence.compare, evidence.metric
     checks = tables.checks(evidence)
     return {
-        "title": evidence.params.report.title,
+        "title": evidence.params.title,
         "study": evidence.params.study,
         "params": evidence.params,
         "compare": compare,
@@ -175,15 +174,6 @@ def reports(compare: Json) -> dict[str, Any]:
             if found
         },
     }
-
-
-def plain_markdown(text: str) -> str:
-    """A text as Markdown that shows just this text: in one line, with nothing that Markdown or HTML would interpret."""
-    text = " ".join(text.split()).replace("&", "&amp;")
-    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
-    text = re.sub(r"[\\`*|~]", r"\\\g<0>", text)
-    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
-    return text.replace("](", "]\\(")
 
 
 def _environment() -> Environment:

@@ -1,11 +1,13 @@
 """A trained model as a folder that stands for itself: weights, config, model card and evidence."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from infinito import tasks
+from infinito.escape import markdown
 from infinito.params import Study
 from infinito.runs.table import RunTable
 from infinito.storage import write_json, write_text, write_weights
@@ -14,7 +16,7 @@ from infinito.tasks.measure import level, levels
 CARD = """\
 ---
 library_name: infinito
-tags: [infinito, {network}]
+tags: [infinito, {tag}]
 ---
 # {network}, init seed {init_seed}: {status}
 
@@ -100,26 +102,27 @@ def export(
     write_text(
         folder / "README.md",
         CARD.format(
-            network=arm.network,
-            study=study.params.study,
+            network=markdown(arm.network),
+            tag=json.dumps(arm.network),  # JSON is YAML
+            study=markdown(study.params.study),
             parameters=sum(tensor.numel() for tensor in final.values()),
             status=result["status"],
-            weights_claim=result["claims"]["checkpoint"]["sentence"],
-            seed_claim=result["claims"]["init_seed"]["sentence"],
-            cell_claim=result["claims"]["cell"]["sentence"],
-            sentence=result["sentence"],
+            weights_claim=markdown(result["claims"]["checkpoint"]["sentence"]),
+            seed_claim=markdown(result["claims"]["init_seed"]["sentence"]),
+            cell_claim=markdown(result["claims"]["cell"]["sentence"]),
+            sentence=markdown(result["sentence"]),
             protocol=result["protocol_sha256"],
             init_seed=facts["init_seed"],
             data_seed=facts["data_seed"],
-            metric=metric.name,
-            unit=metric.unit,
+            metric=markdown(metric.name),
+            unit=markdown(metric.unit),
             test_level=level(metric, facts["test_loss"]),
             val_level=level(metric, facts["val_loss"]),
             low=shown["ci_low"],
             high=shown["ci_high"],
             examples=shown["n"],
             scores="".join(
-                f"| {title[0].lower()}{title[1:]} | {facts[name]:.4f} |\n" for name, title in titles.items()
+                f"| {markdown(title[0].lower() + title[1:])} | {facts[name]:.4f} |\n" for name, title in titles.items()
             ),
         ),
     )

@@ -82,7 +82,7 @@ def choose(train: params.Train, device: str, folder: Path, data: tasks.Data) -> 
 def _choose(train_json: str, device: str, folder: Path, data_sha256: str) -> Engine:
     """See `choose`; once per process, however often a study plans."""
     train, data = params.Train.model_validate_json(train_json), tasks.load(folder)
-    size = {arm: _arithmetic(train, arm, data) for arm in train.arms}
+    size = {arm: arithmetic(train, arm, data) for arm in train.arms}
     refusals = {arm: refusal for arm in train.arms if (refusal := _refusal(train, arm, data, device))}
     if train.engine == "stacked":
         for refusal in refusals.values():
@@ -126,7 +126,7 @@ def _refusal(train: params.Train, arm: str, data: tasks.Data, device: str) -> st
     return None
 
 
-def _arithmetic(train: params.Train, arm: str, data: tasks.Data) -> float | None:
+def arithmetic(train: params.Train, arm: str, data: tasks.Data) -> float | None:
     """Floating point operations of a step of one run, three times those of the forward pass; None: unknown."""
     with training.drawing(0, "unused"):
         network = _maker(train, arm, data)().eval()
@@ -138,18 +138,18 @@ def _arithmetic(train: params.Train, arm: str, data: tasks.Data) -> float | None
 
 def _speeds(train: params.Train, arm: str, refusals: dict[str, str], data: tasks.Data, device: str) -> str:
     """What the loop does, and what stacking would do, by a few steps of an arm that can be stacked, if there is one."""
-    here = _model_steps(train, arm, data, "loop", device)
+    here = model_steps(train, arm, data, "loop", device)
     said = f"{here:,.3g} model-steps/s, uncompiled"
     other = next((name for name in (arm, *train.arms) if name not in refusals), None)
     if other is None:
         return said
-    single = here if other == arm else _model_steps(train, other, data, "loop", device)
-    together = _model_steps(train, other, data, "stacked", device)
+    single = here if other == arm else model_steps(train, other, data, "loop", device)
+    together = model_steps(train, other, data, "stacked", device)
     how = f"{together / single:.2g} times as fast" if together > single else f"{single / together:.2g} times slower"
     return f"{said}; {TOGETHER} runs of the {other} stacked are {how}"
 
 
-def _model_steps(train: params.Train, arm: str, data: tasks.Data, kind: Engine, device: str) -> float:
+def model_steps(train: params.Train, arm: str, data: tasks.Data, kind: Engine, device: str) -> float:
     """Model-steps a second, uncompiled: the time of some steps less that of fewer."""
     how, make = train.of(arm).model_copy(update={"engine": kind}), _maker(train, arm, data)
     small: Any = data

@@ -155,9 +155,9 @@ def plan(
     for (_, arm), runs in groups.items():
         how = (train or study.params.train.of(arm)).model_copy(update={"engine": engine})
         make = network_maker(how.arms[arm], how.trunk, data, initial)
-        predicted = _bytes_per_run(how, arm, make, data, device)
+        predicted = bytes_per_run(how, arm, make, data, device)
         longest = max(len(some) for (_, other), some in groups.items() if other == arm)
-        width = _width(how, arm, engine, longest, predicted, device)
+        width = stack_width(how, arm, engine, longest, predicted, device)
         for number, start in enumerate(range(0, len(runs), width), first):
             jobs.append(
                 StackJob(
@@ -191,7 +191,7 @@ def check_train(train: params.Train, data: tasks.Data) -> None:
             )
 
 
-def _width(train: params.Train, arm: str, engine: str, runs: int, per_run: int | None, device: str) -> int:
+def stack_width(train: params.Train, arm: str, engine: str, runs: int, per_run: int | None, device: str) -> int:
     """How many runs of an arm are trained together, the same for all of its designs: every width is compiled."""
     if engine == "loop":
         return 1
@@ -205,7 +205,7 @@ def _width(train: params.Train, arm: str, engine: str, runs: int, per_run: int |
     return memory.width(runs, per_run, device)
 
 
-def _bytes_per_run(
+def bytes_per_run(
     train: params.Train, arm: str, make: Callable[[], nn.Module], data: tasks.Data, device: str
 ) -> int | None:
     """See `memory.bytes_per_run`; None for a network that can't run on tensors without contents."""

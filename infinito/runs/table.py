@@ -15,7 +15,8 @@ from torch import Tensor
 from infinito.params import Study
 from infinito.runs import integrity
 from infinito.runs.pairing import paired_runs
-from infinito.storage import file_sha256, read_json, read_table, read_weights, replacing, write_table
+from infinito.storage import read_json, read_table, read_weights, replacing, write_table
+from infinito.tasks.split import identity
 
 ARMS = ("candidate", "baseline")
 
@@ -80,9 +81,18 @@ class RunTable:
         missing = {*key, "run_id", "stack_id", "lane", "val_loss", "test_loss", "data_sha256"} - {*table.columns}
         if missing:
             raise ValueError(f"{folder / 'runs.parquet'}: not a run table: column {min(missing)} is missing")
-        if table.duplicated(key).any():
-            twice = table[table.duplicated(key)].iloc[0]
-            raise ValueError(f"{folder / 'runs.parquet'}: run {twice['run_id']} occurs twice")
+        twice = table[table.duplicated(key, keep=False)]
+        if len(twice):
+            first = twice.iloc[0]
+            ids = twice.loc[(twice[key] == first[key]).all(axis=1), "run_id"].tolist()
+            seeds = ", ".join(f"{name} {first[name]}" for name in key[2:])
+            what = (
+                f"run {ids[0]} {len(ids)} times" if len({*ids}) == 1 else f"runs {', '.join(ids[:3])} of the same seeds"
+            )
+            raise ValueError(
+                f"{folder / 'runs.parquet'}: found {what} ({first['arm']}, {first['design']}: {seeds}); "
+                "allowed: one run of an arm and design with the same seeds"
+            )
         integrity.check(folder, table)
         return cls(folder, table)
 
@@ -97,7 +107,7 @@ class RunTable:
         manifest = study.data / "manifest.json"
         if not manifest.is_file():
             raise ValueError(f"{manifest}: no such file; run the stage prepare (dvc repro prepare)")
-        now = file_sha256(manifest)
+        now = identity(read_json(manifest))
         other = runs.table[runs.table["data_sha256"] != now]
         if len(other):
             first = other.iloc[0]
@@ -121,17 +131,29 @@ class RunTable:
         unequal: see `pairing.paired_runs`.
 
         Raises:
-            ValueError: see `pairing.paired_runs`.
+            ValueError: see `pairing.paired_runs`; a single pair.
         """
-        source = str(self.folder / "runs.parquet")
-        return paired_runs(self.design(design, arm), self.design(design, "baseline"), source, unequal)
+        source = f"{self.folder / 'runs.parquet'}: design {design}"
+        found = paired_runs(self.design(design, arm), self.design(design, "baseline"), source, unequal)
+        if len(found[0]) < 2:
+            raise ValueError(f"{source}: found 1 pair of runs; allowed: 2 or more, as one has no spread")
+        return found
 
-    def grid(self, arm: str, column: str) -> np.ndarray:
+    def grid(self, arm: str, column: str, *, complete: bool = False) -> np.ndarray:
         """One column of the exploratory design, [init seeds, data seeds, noise seeds, reps], seeds in rising order.
 
-        A missing run is NaN.
+        A missing run is NaN, or an error where the grid must be complete.
+
+        Raises:
+            ValueError: fewer than two init or data seeds; a missing run.
         """
-        runs = self.design("grid", arm)
+        runs, where = self.design("grid", arm), f"{self.folder / 'runs.parquet'}: design grid of the {arm}"
+        inits, datas = (sorted(runs[seed].unique()) for seed in ("init_seed", "data_seed"))
+        if len(inits) < 2 or len(datas) < 2:
+            raise ValueError(
+                f"{where}: found {len(runs)} runs of {len(inits)} init seeds and {len(datas)} data seeds; allowed: at "
+                "least 2 of each"
+            )
         # every cell has noise seeds of its own: within the cell they are counted
         place = [
             pd.factorize(runs["init_seed"], sort=True)[0],
@@ -141,6 +163,13 @@ class RunTable:
         ]
         cells = np.full([int(p.max()) + 1 for p in place], np.nan)
         cells[tuple(place)] = runs[column]
+        missing = np.argwhere(np.isnan(cells))
+        if complete and len(missing):
+            init, data = inits[missing[0][0]], datas[missing[0][1]]
+            raise ValueError(
+                f"{where}: found no {column} for init seed {init} with data seed {data} ({len(missing)} such places); "
+                "allowed: a run for every init seed with every data seed"
+            )
         return cells
 
     def items(self, run_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -52,7 +52,7 @@ def golden(study: Study, fan_out: FanOut) -> None:
     table, data = RunTable.of(study), tasks.load(study.data)
     metric, cells = data.task.metric, table.design("grid", "candidate")
     init_seeds, grid_data_seeds = (sorted({int(x) for x in cells[key]}) for key in ("init_seed", "data_seed"))
-    selection = gold.select(table.grid("candidate", "val_loss"))
+    selection = gold.select(table.grid("candidate", "val_loss", complete=True))
     forwarded = _forwarded(study, table, settings.forward)
     file = None if settings.checkpoint is None else study.folder / settings.checkpoint
     if file is not None and not file.is_file():

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from infinito import params
-from infinito.storage import file_sha256
-from infinito.tasks import sources
+from infinito.tasks import overlap, sources
 from infinito.tasks.features import by_name, images_first, numbers, targets
 from infinito.tasks.pool import Pool
 from infinito.tasks.rows import read_arrays, write_arrays
 from infinito.tasks.shares import digests, divided
-from infinito.tasks.split import Split, write_manifest
+from infinito.tasks.split import Split, identity, write_manifest
 from infinito.tasks.supervised import Classes, Labels, Values
 
 SPLITS = ("train", "validation", "test")
@@ -67,17 +66,15 @@ def prepare(settings: params.Arrays, folder: Path, study: Path) -> None:
     if settings.kind == "values":
         facts["target_constants"] = _target_constants(y["train"])
     counts: dict[str, dict[str, Any]] = {}
-    seen = set(digests(x["train"]))
+    found = overlap.of_examples({split: x[split] for split in SPLITS})
+    overlap.check(found, f"{facts['example']}s", settings.overlap_allowed)
     for split in SPLITS:
         write_arrays(folder / f"{split}.parquet", {"inputs": x[split], "targets": y[split]})
-        hashes = digests(x[split])
-        counts[split] = {"examples": len(hashes), "different_examples": len(set(hashes))}
-        if split != "train":
-            counts[split]["in_training"] = sum(example in seen for example in hashes)
+        counts[split] = {"examples": len(x[split]), "different_examples": len(set(digests(x[split])))}
         if settings.kind == "classes":
             of_class = Counter(y[split].tolist())
             counts[split]["of_class"] = {str(name): of_class[i] for i, name in enumerate(facts["classes"])}
-    write_manifest(folder, "arrays", settings.model_dump(), counts, **facts)
+    write_manifest(folder, settings, counts, found, **facts)
 
 
 def load(folder: Path, manifest: dict[str, Any]) -> Pool:
@@ -99,8 +96,7 @@ def load(folder: Path, manifest: dict[str, Any]) -> Pool:
         return Split(inputs, targets, math.prod(task.output))
 
     inputs, targets = read("train")
-    sha256 = file_sha256(folder / "manifest.json")
-    return Pool(task, sha256, inputs, targets, validation=fixed("validation"), test=fixed("test"))
+    return Pool(task, identity(manifest), inputs, targets, validation=fixed("validation"), test=fixed("test"))
 
 
 def _task(manifest: dict[str, Any], shape: tuple[int, ...]) -> Classes | Labels | Values:

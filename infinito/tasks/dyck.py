@@ -14,9 +14,10 @@ from torch import Tensor
 
 from infinito import params
 from infinito.seeds import stream
-from infinito.storage import file_sha256, read_table, write_table
+from infinito.storage import read_table, write_table
+from infinito.tasks import overlap
 from infinito.tasks.pool import Pool
-from infinito.tasks.split import IGNORE, Split, write_manifest
+from infinito.tasks.split import IGNORE, Split, identity, write_manifest
 from infinito.tasks.tokens import Tokens
 
 PAD, END, FIRST = 0, 1, 2
@@ -63,6 +64,7 @@ def prepare(settings: params.Dyck, folder: Path) -> None:
     """
     sizes = {"train": settings.pool, "validation": settings.validation, "test": settings.test}
     counts: dict[str, dict[str, Any]] = {}
+    examples: dict[str, np.ndarray] = {}
     for name, size in sizes.items():
         draws, (low, high) = stream(settings.seed, "examples", name), SHARES[name]
         kept: list[tuple[np.ndarray, np.ndarray]] = []
@@ -81,16 +83,19 @@ def prepare(settings: params.Dyck, folder: Path) -> None:
             for key, values in (("inputs", inputs), ("targets", targets))
         }
         write_table(folder / f"{name}.parquet", pa.table(columns))
+        examples[name] = inputs
         counts[name] = {
             "examples": size,
             "different_examples": len(np.unique(inputs, axis=0)),
             "scored_tokens": int((targets != IGNORE).sum()),
         }
+    found = overlap.of_examples(examples)
+    overlap.check(found, "examples", settings.overlap_allowed)
     write_manifest(
         folder,
-        "dyck",
-        settings.model_dump(),
+        settings,
         counts,
+        found,
         vocabulary=FIRST + 2 * settings.kinds + settings.noise_kinds,
         length=_length(settings),
     )
@@ -115,7 +120,7 @@ def load(folder: Path, manifest: dict[str, Any]) -> Pool:
     inputs, targets = read("train")  # int16, as small as they are
     return Pool(
         task=Tokens(vocabulary, length, causal=False, exact=True),
-        sha256=file_sha256(folder / "manifest.json"),
+        sha256=identity(manifest),
         inputs=inputs,
         targets=targets,
         validation=fixed("validation"),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,10 @@ def load(name: str, config: str | None) -> "DatasetDict":
     """All splits of a data set on the hub; nothing is reported to it.
 
     Raises:
-        ValueError: it can't be loaded.
+        ValueError: `datasets` is not installed; it can't be loaded.
     """
+    if find_spec("datasets") is None:
+        raise ValueError(f"prepare.source: {name!r}: the hub needs datasets; install infinito[lm]")
     import datasets
 
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False

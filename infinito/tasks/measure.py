@@ -72,4 +72,7 @@ def check_metrics(file: Path, keys: Sequence[str], task: Task) -> None:
     allowed = (KEY, *task.scores)
     for key in keys:
         if key not in allowed:
-            raise ValueError(f"{file}: compare.metrics: found {key!r}; allowed: {', '.join(allowed)}")
+            raise ValueError(
+                f"{file}: compare.metrics: found {key!r}; allowed: {', '.join(allowed)}, or what a task of your own "
+                "measures (docs/tasks.md)"
+            )

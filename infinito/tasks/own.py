@@ -17,10 +17,11 @@ from torch import Tensor
 
 from infinito import params
 from infinito.storage import file_sha256
+from infinito.tasks import overlap
 from infinito.tasks.hub import one_line
 from infinito.tasks.pool import Pool
 from infinito.tasks.rows import read_arrays, write_arrays
-from infinito.tasks.split import Split, write_manifest
+from infinito.tasks.split import Split, identity, write_manifest
 from infinito.tasks.task import Measured, Metric
 
 SPLITS = ("train", "validation", "test")
@@ -111,11 +112,13 @@ def prepare(settings: params.Own, folder: Path) -> None:
     _check_measures(where, Own(task), {key: values[:2] for key, values in arrays["train"].items()})
     for split in SPLITS:
         write_arrays(folder / f"{split}.parquet", arrays[split])
+    shared = overlap.of_examples({split: arrays[split]["inputs"] for split in SPLITS})
+    overlap.check(shared, "examples", settings.overlap_allowed)
     write_manifest(
         folder,
-        "own",
-        settings.model_dump(),
+        settings,
         {split: {"examples": len(arrays[split]["inputs"])} for split in SPLITS},
+        shared,
         shapes={key: list(values.shape[1:]) for key, values in arrays["train"].items()},
         source_sha256=_source(settings, task),
     )
@@ -143,8 +146,7 @@ def load(folder: Path, manifest: dict[str, Any]) -> Pool:
         return Split(*read(split), outputs=math.prod(task.output))
 
     inputs, targets = read("train")
-    sha256 = file_sha256(folder / "manifest.json")
-    return Pool(task, sha256, inputs, targets, validation=fixed("validation"), test=fixed("test"))
+    return Pool(task, identity(manifest), inputs, targets, validation=fixed("validation"), test=fixed("test"))
 
 
 def _source(settings: params.Own, task: Any) -> str:

@@ -1,7 +1,9 @@
 """Next-token prediction on any text.
 
 What a text is: the rows of a split one after the other, a row being a line (.txt) or a document of one or more lines
-(Parquet, the hub). A row that does not end with a line end gets one; nothing else is added, taken away or normalised.
+(Parquet, the hub). A row that does not end with a line end gets one. Line ends of other systems (CR LF, CR) become LF,
+and a byte order mark before a file or document goes; the manifest counts both under `changed`. Nothing else is added,
+taken away or normalised.
 
 Tokens: every line is tokenised alone, together with its line end, so no token spans two lines. Words: what stands
 between white space, plus one for every line end. The word-level WikiText-2 then has 2,448,382 / 258,659 / 295,877
@@ -12,11 +14,10 @@ Every token of an evaluation text is scored exactly once. The first one has no p
 of the training text, which ends a line.
 """
 
-import glob
 import hashlib
 import itertools
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,19 +32,20 @@ from torch import Tensor
 from infinito import params
 from infinito.seeds import stream
 from infinito.storage import file_sha256, read_table, sha256, write_table, write_text
-from infinito.tasks import hub
+from infinito.tasks import hub, overlap
 from infinito.tasks.hub import local, one_line
-from infinito.tasks.split import IGNORE, Split, write_manifest
+from infinito.tasks.split import IGNORE, Split, identity, write_manifest
 from infinito.tasks.tokens import Tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FILES = {"train": ("train",), "validation": ("validation", "valid"), "test": ("test",)}
-KINDS = {".txt": "text", ".parquet": "parquet"}  # what `datasets` calls them
+KINDS = (".txt", ".parquet")
 # A document's own hash says which split of a single Parquet file it belongs to, so copies stay in one split.
 SHARES = {"train": (0, 90), "validation": (90, 95), "test": (95, 100)}
-AT_ONCE = 1000  # rows or lines
+BYTE_ORDER_MARK = "\ufeff"
+AT_ONCE = 1000  # lines
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,15 @@ def prepare(settings: params.Text, folder: Path, study: Path) -> None:
 
     Raises:
         ValueError: source or tokenizer is missing, corrupt or out of reach; a split is missing or empty; the training
-            text is shorter than one block; an evaluation text is cut before the end of its first line; `datasets` or
-            `tokenizers` is not installed.
+            text is shorter than one block; an evaluation text is cut before the end of its first line;
+            `tokenizers` is not installed, or `datasets` for a name on the hub.
     """
-    missing = [name for name in ("datasets", "tokenizers") if find_spec(name) is None]
-    if missing:
-        raise ValueError(f"prepare: text needs {' and '.join(missing)}; install infinito[lm]")
-    lines = {split: _lines(rows) for split, rows in _source(settings, study).items()}
+    if find_spec("tokenizers") is None:
+        raise ValueError("prepare: text needs tokenizers; install infinito[lm]")
+    source = _source(settings, study)
+    lines, changed = {}, {}
+    for split, rows in source.items():
+        lines[split], changed[split] = _lines(rows)
     tokenizer = _tokenizer(settings, study, lines["train"])
     vocabulary = max(tokenizer.get_vocab().values()) + 1
     limits = {"train": None, "validation": settings.validation_tokens, "test": settings.test_tokens}
@@ -124,17 +128,21 @@ def prepare(settings: params.Text, folder: Path, study: Path) -> None:
             "blocks": len(starts) - 1,
             "text_sha256": sha256("".join(text)),  # of all of it, like `tokens`; the others are of what is scored
         }
+        lines[split] = text[:kept]
+    found = overlap.of_texts(lines)
+    overlap.check(found, "text", settings.overlap_allowed)
     write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     write_manifest(
         folder,
-        "text",
-        settings.model_dump(),
+        settings,
         counts,
+        found,
         vocabulary=vocabulary,
         length=settings.length,
         causal=True,
         first_input=last,
         tokenizer_sha256=file_sha256(folder / "tokenizer.json"),
+        changed=changed,
     )
 
 
@@ -162,7 +170,7 @@ def load(folder: Path, manifest: dict[str, Any]) -> Text:
 
     return Text(
         task=Tokens(vocabulary, length, causal=True, exact=False),
-        sha256=file_sha256(folder / "manifest.json"),
+        sha256=identity(manifest),
         text=text("train"),
         validation=blocks("validation"),
         test=blocks("test"),
@@ -209,25 +217,26 @@ def _split_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
 
 
 def _from_files(files: Sequence[Path]) -> list[str]:
-    """The rows of text or Parquet files, read through `datasets`, which streams them and so caches nothing."""
-    import datasets
+    return [row for file in files for row in (_rows if file.suffix == ".parquet" else _whole)(file)]
 
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # reading a local file would be reported to a server
-    for file in files:
-        if file.suffix == ".parquet":
-            try:
-                columns = pq.read_schema(file).names
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{file}: not a readable Parquet file: {one_line(error)}") from error
-            if "text" not in columns:
-                raise ValueError(f"{file}: found the columns {', '.join(columns)}; needed: text")
-    kind, patterns = KINDS[files[0].suffix], [glob.escape(str(file)) for file in files]
-    with tempfile.TemporaryDirectory() as cache:  # for its lock file
-        try:
-            rows = datasets.load_dataset(kind, data_files=patterns, split="train", streaming=True, cache_dir=cache)
-            return _column(rows.select_columns("text").iter(AT_ONCE), str(files[0]))
-        except (OSError, UnicodeDecodeError, pa.ArrowException, datasets.exceptions.DatasetGenerationError) as error:
-            raise ValueError(f"{files[0]}: not readable as {kind}: {one_line(error)}") from error
+
+def _whole(file: Path) -> list[str]:
+    """A text file, as one row."""
+    try:  # as bytes: reading as text would change line ends without a word
+        return [file.read_bytes().decode()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not readable as text: {one_line(error)}") from error
+
+
+def _rows(file: Path) -> list[str]:
+    """The rows of a Parquet file."""
+    try:
+        columns = pq.read_schema(file).names
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file}: not a readable Parquet file: {one_line(error)}") from error
+    if "text" not in columns:
+        raise ValueError(f"{file}: found the columns {', '.join(columns)}; needed: text")
+    return _column(read_table(file, ["text"]).to_pydict(), str(file))
 
 
 def _from_hub(name: str, config: str | None) -> dict[str, list[str]]:
@@ -239,22 +248,31 @@ def _from_hub(name: str, config: str | None) -> dict[str, list[str]]:
         columns = loaded[split].column_names
         if "text" not in columns:
             raise ValueError(f"prepare.source: {name}: found the columns {', '.join(columns)}; needed: text")
-        found[split] = _column(loaded[split].select_columns("text").iter(AT_ONCE), f"{name}, {split}")
+        found[split] = _column(loaded[split].select_columns("text").to_dict(), f"{name}, {split}")
     return found
 
 
-def _column(batches: Iterable[dict[str, list[Any]]], where: str) -> list[str]:
-    """The column text of all batches."""
-    rows = [row for batch in batches for row in batch["text"]]
-    for number, row in enumerate(rows):
+def _column(table: Mapping[str, list[Any]], where: str) -> list[str]:
+    """The column text."""
+    for number, row in enumerate(table["text"]):
         if not isinstance(row, str):
             raise ValueError(f"{where}: row {number}: column text: found {row!r}; allowed: a string")
-    return rows
+    return table["text"]
 
 
-def _lines(rows: Iterable[str]) -> list[str]:
-    """All lines, each with its line end."""
-    return [line + "\n" for row in rows for line in row.removesuffix("\n").split("\n")]
+def _lines(rows: Iterable[str]) -> tuple[list[str], dict[str, int]]:
+    """All lines, each with its line end, and how often something in them was changed."""
+    lines, changed = [], Counter[str]()
+    for row in rows:
+        if row.startswith(BYTE_ORDER_MARK):
+            row = row.removeprefix(BYTE_ORDER_MARK)
+            changed["byte_order_marks"] += 1
+        if "\r" in row:
+            changed["line_ends_crlf"] += row.count("\r\n")
+            changed["line_ends_cr"] += row.count("\r") - row.count("\r\n")
+            row = row.replace("\r\n", "\n").replace("\r", "\n")
+        lines += [line + "\n" for line in row.removesuffix("\n").split("\n")]
+    return lines, {what: count for what, count in changed.items() if count}
 
 
 def _tokenizer(settings: params.Text, study: Path, lines: Sequence[str]) -> "Tokenizer":

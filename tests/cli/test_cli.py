@@ -31,11 +31,11 @@ def test_it_is_a_program_too() -> None:
 def test_help_names_every_verb_and_what_a_study_is(infinito: Infinito) -> None:
     done = infinito("--help")
     assert done.returncode == 0 and infinito().stdout == done.stdout
-    verbs = ("audit", "check", "explain", "judge", "ledger", "plan", "verdict", "verify")
+    verbs = ("audit", "check", "explain", "judge", "ledger", "new", "plan", "verdict", "verify")
     assert all(word in done.stdout for word in (*verbs, "params.yaml", "dvc repro"))
 
 
-@pytest.mark.parametrize("verb", ["audit", "check", "explain", "judge", "ledger", "plan", "verdict", "verify"])
+@pytest.mark.parametrize("verb", ["audit", "check", "explain", "judge", "ledger", "new", "plan", "verdict", "verify"])
 def test_help_of_a_verb_has_an_example_that_names_its_own_flags(infinito: Infinito, verb: str) -> None:
     text = infinito(verb, "--help").stdout
     example = text[text.index("Example") :]

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from infinito.lineage.figure import explain
+from infinito.lineage.markdown import as_markdown
+from infinito.lineage.stages import lineage
 from infinito.lineage.text import as_text
 from infinito.storage import read_json, read_table, write_table
 from tests.recorded import CODE, dvc, edit, git
@@ -148,3 +150,26 @@ def test_a_clone_is_filled_from_the_remote_storage_and_rebuilds_a_figure(study: 
     assert steps[3] == "dvc --cd studies/tiny repro compare"
     assert "Running stage 'compare'" in dvc(clone, *steps[3].split()[1:], "--single-item")
     assert (again / "results/compare.json").read_bytes() == expected
+
+
+def test_what_dvc_keeps_elsewhere_is_not_on_this_machine_but_not_changed(study: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(study.parent.parent), str(clone))
+    again = clone / "studies" / "tiny"
+    here, found = explain(study, "compare.difference.value"), explain(again, "compare.difference.value")
+    assert here["stage"]["absent"] == [] and found["value"] == here["value"]
+    assert (found["stage"]["status"], found["stage"]["changed"], found["runs"]) == ("not on this machine", [], [])
+    absent = [f"studies/tiny/{path}" for path in ("data/prepared", "models/runs", "results/records/compare.json")]
+    assert sorted(found["stage"]["absent"]) == absent
+    text = as_text(found)
+    assert "Runs behind it: not on this machine: dvc pull brings them\n" in text and "changed" not in text
+    assert "; dvc pull brings them\n" in text and text.count("(not on this machine)") == 2  # of the inputs
+    assert "not on this machine" in as_markdown(lineage(again)) and "changed" not in as_markdown(lineage(again))
+    # what git has, or nobody keeps, is changed where it is gone
+    (clone / "infinito" / "questions" / "compare.py").unlink()
+    gone = explain(again, "compare.difference.value")["stage"]
+    assert (gone["status"], gone["changed"]) == ("changed", ["infinito/questions/compare.py"])
+    (again / "models" / "runs").mkdir(parents=True)
+    assert "studies/tiny/models/runs" in explain(again, "compare.difference.value")["stage"]["changed"]
+    (again / "results" / "attribute.json").unlink()
+    assert "studies/tiny/results/attribute.json" in lineage(again)["stages"]["attribute"]["changed"]

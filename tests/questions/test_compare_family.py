@@ -100,8 +100,8 @@ def test_a_family_knows_no_order_of_pairs_and_a_sign_flips_only_the_estimates(or
         ({}, "found no arm or no metric"),
         ({"a": {}}, "found no arm or no metric"),
         ({"a": {"loss": [1.0, 2.0]}, "b": {"accuracy": [1.0, 2.0]}}, "found metrics accuracy of b: allowed are loss"),
-        ({"a": {"loss": [1.0, 2.0]}, "b": {"loss": [1.0, 2.0, 3.0]}}, r"found loss of shapes \[\(2,\), \(3,\)\]"),
-        ({"a": {"loss": [1.0]}}, r"found loss of shapes \[\(1,\)\]"),
+        ({"a": {"loss": [1.0, 2.0]}, "b": {"loss": [1.0, 2.0, 3.0]}}, "found 2 and 3 differences of loss"),
+        ({"a": {"loss": [1.0]}}, "found 1 differences of loss"),
         ({"a": {"loss": [1.0, math.nan]}}, "finite"),
     ],
 )

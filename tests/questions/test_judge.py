@@ -78,7 +78,8 @@ def test_the_best_of_many_by_luck() -> None:
     one_winner = np.array([1.0] + [0.0] * 7)  # the sample with the largest possible best
     result = judge(float(one_winner.mean()), float(one_winner.std(ddof=1)), 8, best=1.0)
     assert result["best"]["largest_possible"] == pytest.approx(1.0)
-    assert any("not from these runs" in s for s in judge(1.0, 2.0, 8, best=7.0)["sentences"])
+    with pytest.raises(ValueError, match="^best: found 9, which is impossible with a mean of 1 and"):
+        judge(1.0, 2.0, 8, best=9.0)
 
 
 def test_power_is_that_of_statsmodels_and_finite_for_large_effects_too() -> None:
@@ -116,8 +117,19 @@ def test_the_interval_covers_the_truth() -> None:
         ({"mean": math.nan}, "mean: found nan"),
         ({"wins": 11}, "wins: found 11; allowed: 0 to 10, the number of seeds"),
         ({"wins": -1}, "wins: found -1"),
-        ({"wins": 0}, "wins: found 0 of 10; allowed: a number that is possible with a mean of 3.44"),
-        ({"mean": -3.44, "wins": 10}, "wins: found 10 of 10"),
+        ({"wins": 0}, "wins: found 0 of 10, which is impossible with a mean of 3.44 and a standard deviation of 19.55"),
+        ({"mean": -3.44, "wins": 10}, "wins: found 10 of 10, which is impossible"),
+        (
+            {"wins": 10},
+            "wins: found 10 of 10, which is impossible with a mean of 3.44 and a standard deviation of 19.55 over 10 "
+            "seeds; allowed: 1 to 9",
+        ),
+        ({"mean": 5.0, "sd": 1.0, "wins": 1}, "wins: found 1 of 10, which is impossible with a mean of 5 and"),
+        ({"mean": 5.0, "sd": 1.0, "wins": 9}, "wins: found 9 of 10, which is impossible with a mean of 5 and"),
+        ({"mean": -5.0, "sd": 1.0, "wins": 1}, "wins: found 1 of 10, which is impossible with a mean of -5 and"),
+        ({"best": 60.0}, "best: found 60, which is impossible with a mean of 3.44 and a standard deviation of 19.55"),
+        ({"best": 9.0}, "best: found 9, which is impossible"),  # someone must be a standard error above the mean
+        ({"wins": 1, "best": 20.0}, "wins: found 1 of 10 beside a best of 20, which is impossible with a mean of 3.44"),
         ({"best": 3.0}, "best: found 3.0; allowed: a finite number that is at least the mean, 3.44"),
         ({"best": 30.0, "seeds_tried": 9}, "seeds_tried: found 9; allowed: 10"),
         ({"seeds_tried": 20}, "seeds_tried: found 20 without the best seed's value"),

@@ -114,6 +114,13 @@ def test_the_figures_are_those_of_ensemble(page: Page, study: Path) -> None:
         assert row[5] == str(single["diverged"])
 
 
+def test_what_is_in_two_splits_is_there(page: Page, study: Path) -> None:
+    shares = read_json(study / "data/prepared/manifest.json")["overlap"]
+    assert shares["test"]["train"] == 0.0
+    assert page.row("Overlap of the splits")[1].startswith("0 % of validation also in train; 0 % of test also in train")
+    assert page.row("Test examples that also stand in the training split")[1:3] == ["0 %", "at most 1 %"]
+
+
 def test_all_runs_and_all_settings_are_there(page: Page, study: Path) -> None:
     runs = pd.concat(
         pd.read_parquet(study / "models" / part / "runs.parquet")

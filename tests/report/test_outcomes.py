@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infinito import escape
 from infinito.questions import attribute as attribution
 from infinito.questions import compare as comparison
 from infinito.report import figures as drawn
@@ -14,7 +15,7 @@ from infinito.report import tables, words
 from infinito.report.draw import Figure
 from infinito.report.evidence import Evidence
 from infinito.report.figures import draw_all
-from infinito.report.page import html, markdown, plain_markdown
+from infinito.report.page import html, markdown
 from infinito.runs.table import RunTable
 from infinito.statistics import sequential
 from tests.comparisons import NATS
@@ -63,7 +64,7 @@ def test_every_golden_status_is_told(evidence: Evidence, figures: dict[str, Figu
     page, text = html(there, figures), markdown(there, figures)
     shown = status.replace("_", " ")
     assert f'<span class="badge {status.lower()}">{shown}</span>' in page
-    assert f"**{shown}.** {plain_markdown(sentence)}" in text
+    assert f"**{shown}.** {escape.markdown(sentence)}" in text
     for told in (Page(page).text, text):
         assert words.STATUS_WORDS[status] in told
         assert f"{shown.capitalize()}, by the confirmation above" in told

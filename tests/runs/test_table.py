@@ -1,5 +1,6 @@
 """The table of runs: every run once, with its weights, and refused by name when it is damaged."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +34,66 @@ def test_a_finished_study_holds_every_run_once_with_its_weights(finished_study: 
     assert set(curves["step"]) == {3, 6} and len(curves) == len(table.table) * 2 * 2
 
 
-@pytest.mark.parametrize("damage, message", [("duplicate", "occurs twice"), ("missing", "lacks an arm")])
-def test_a_damaged_run_table_is_refused_by_name(finished_study: Path, damage: str, message: str) -> None:
+def one_pair(runs: pd.DataFrame) -> pd.DataFrame:
+    pairs = runs["design"] == "pairs"
+    return runs[~pairs | (runs["init_seed"] == runs.loc[pairs, "init_seed"].min())]
+
+
+def again(runs: pd.DataFrame, design: str, **changed: str) -> pd.DataFrame:
+    return pd.concat([runs, runs[runs["design"] == design].head(1).assign(**changed)])
+
+
+def without(runs: pd.DataFrame, design: str, count: int) -> pd.DataFrame:
+    return runs.drop(index=runs[runs["design"] == design].index[:count])
+
+
+@pytest.mark.parametrize(
+    "stage, damage, message",
+    [
+        (
+            "compare",
+            lambda runs: again(runs, "pairs"),
+            r"found run \w{16} 2 times \(candidate, pairs: init_seed 1000000, ",
+        ),
+        (
+            "compare",
+            lambda runs: again(runs, "pairs", run_id="f" * 16),
+            r"found runs \w{16}, f{16} of the same seeds \(candidate, pairs: init_seed 1000000, data_seed 1000000, ",
+        ),
+        ("compare", lambda runs: without(runs, "pairs", 1), "lacks an arm"),
+        ("compare", one_pair, "design pairs: found 1 pair of runs; allowed: 2 or more"),
+        ("ensemble", one_pair, "design pairs: found 1 pair of runs; allowed: 2 or more"),
+        ("compare", lambda runs: without(runs, "pairs", 99), "design pairs: candidate: found 0 runs"),
+        (
+            "attribute",
+            lambda runs: without(runs, "grid", 99),
+            "grid of the candidate: found 0 runs of 0 init seeds and 0 d",
+        ),
+        (
+            "golden",
+            lambda runs: without(runs, "grid", 99),
+            "grid of the candidate: found 0 runs of 0 init seeds and 0 data",
+        ),
+        (
+            "golden",
+            lambda runs: without(runs, "grid", 8),
+            "design grid of the candidate: found 3 runs of 1 init seeds and 3",
+        ),
+        (
+            "golden",
+            lambda runs: without(runs, "grid", 1),
+            r"found no val_loss for init seed \d+ with data seed \d+ \(1 such places\); allowed: a run for every",
+        ),
+    ],
+)
+def test_a_damaged_run_table_is_refused_in_words(
+    finished_study: Path, stage: str, damage: Callable[[pd.DataFrame], pd.DataFrame], message: str
+) -> None:
     file = finished_study / "models/runs/runs.parquet"
-    table = read_table(file).to_pandas()
-    first = table[table["design"] == "pairs"].index[0]
-    table = table.drop(index=first) if damage == "missing" else pd.concat([table, table.loc[[first]]])
-    rerecord(file.parent, table.reset_index(drop=True))
-    with pytest.raises(ValueError, match=message):
-        STAGES["compare"](load_study(finished_study), in_process)
+    rerecord(file.parent, damage(read_table(file).to_pandas()).reset_index(drop=True))
+    with pytest.raises(ValueError, match=message) as error:
+        STAGES[stage](load_study(finished_study), in_process)
+    assert str(error.value).startswith(str(file)) and "\n" not in str(error.value)
 
 
 def test_a_corrupt_run_table_is_refused_by_name(finished_study: Path) -> None:

@@ -33,6 +33,7 @@ def provenance(evidence: Evidence) -> Table:
         ("Data, SHA-256", evidence.compare["data_sha256"]),
         ("Plan of the comparison, SHA-256", evidence.compare["plan"]["plan_sha256"] or "no plan"),
         ("Splits", splits),
+        ("Overlap of the splits", "; ".join(overlaps(evidence))),
         ("Runs", f"{len(runs):,} in {len(stacks):,} stacks"),
         ("Training time, all stacks added up", words.duration(sum(record["wall_seconds"] for record in stacks))),
         ("Trained between (UTC)", _between(finished)),
@@ -46,6 +47,15 @@ def provenance(evidence: Evidence) -> Table:
             versions.setdefault(package, set()).add(version or "not installed as a package")
     rows.append(("Versions", ", ".join(f"{name} {' / '.join(sorted(found))}" for name, found in versions.items())))
     return Table(("", ""), rows, "ll")
+
+
+def overlaps(evidence: Evidence) -> list[str]:
+    """How much of every split stands in one before it too."""
+    return [
+        f"{number(100 * share, 2)} % of {split} also in {before}"
+        for split, shares in evidence.manifest["overlap"].items()
+        for before, share in shares.items()
+    ]
 
 
 def _between(finished: list[str]) -> str:

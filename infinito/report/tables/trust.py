@@ -30,6 +30,7 @@ def checks(evidence: Evidence) -> list[Check]:
     networks = {record["arm"]["network"] for record in stacks}
     code = max(len({r["code_sha256"] for r in stacks if r["arm"]["network"] == network}) for network in networks)
     versions, devices = len({record["versions"]["torch"] for record in stacks}), len(recorded(stacks, "device"))
+    seen = evidence.manifest["overlap"]["test"]["train"]
     plan, look = compare["plan"], compare.get("sequential")
     pairs = Check("Pairs of runs", str(compare["n_pairs"]), "at least 10", compare["n_pairs"] >= 10)
     if look:
@@ -51,6 +52,12 @@ def checks(evidence: Evidence) -> list[Check]:
             number(noise, 2),
             "below 0.1",
             None if noise is None else noise < 0.1,
+        ),
+        Check(
+            "Test examples that also stand in the training split",
+            f"{number(100 * seen, 2)} %",
+            "at most 1 %",
+            seen <= 0.01,
         ),
         Check("Diverged runs", f"{diverged} of {len(runs):,}", "0", diverged == 0),
         Check(

@@ -1,7 +1,5 @@
 """A data set on the Hugging Face hub; its features say which columns are images and which the class."""
 
-from importlib.util import find_spec
-
 import numpy as np
 
 from infinito.tasks import hub
@@ -13,13 +11,11 @@ def read(name: str, config: str | None) -> Source:
     """All splits whose names are those of a split.
 
     Raises:
-        ValueError: `datasets` is not installed; the data set can't be loaded, or has no such split.
+        ValueError: see `hub.load`; the data set has no such split.
     """
-    if find_spec("datasets") is None:
-        raise ValueError(f"prepare.source: {name!r}: the hub needs datasets; install infinito[lm]")
+    loaded = hub.load(name, config)
     import datasets
 
-    loaded = hub.load(name, config)
     splits = {str(split_of(str(split))): part for split, part in loaded.items() if split_of(str(split))}
     if "train" not in splits:
         found = ", ".join(map(str, loaded))

@@ -75,7 +75,7 @@ def test_no_example_is_in_two_splits_however_often_it_comes(prepare: Prepare, tm
     parts = [set(x.flatten().tolist()) for x in (data.inputs, data.validation.inputs, data.test.inputs)]
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
     assert len(set.union(*parts)) == rows["a"].nunique() and sum(map(len, parts)) == rows["a"].nunique()
-    assert manifest["splits"]["test"]["in_training"] == 0
+    assert manifest["overlap"] == {"validation": {"train": 0.0}, "test": {"train": 0.0, "validation": 0.0}}
     assert manifest["splits"]["test"]["different_examples"] == len(parts[2])
 
 
@@ -98,15 +98,18 @@ def test_splits_of_the_source_stay_and_missing_ones_come_from_training(prepare: 
     (tmp_path / "all").mkdir()
     TABLE[:400].to_csv(tmp_path / "all" / "train.csv", index=False)
     TABLE[400:].to_csv(tmp_path / "all" / "test.csv.gz", index=False)
-    data = loaded(prepare(source="all", inputs=["b"], standardise=False))
+    data = loaded(prepare(source="all", inputs=["b"], standardise=False, overlap_allowed=True))
     assert data.test.inputs.flatten().tolist() == TABLE["b"][400:].tolist()
     assert len(data.inputs) + len(data.validation.inputs) == 400 and 40 < len(data.validation.inputs) < 120
     TABLE[350:400].to_csv(tmp_path / "all" / "valid.csv", index=False)
-    folder = prepare(source="all", inputs=["b"], standardise=False)
+    with pytest.raises(ValueError, match="^prepare: found 100 % of the validation examples in train too; allowed: at"):
+        prepare(source="all", standardise=False)
+    folder = prepare(source="all", inputs=["b"], standardise=False, overlap_allowed=True)
     data = loaded(folder)
     assert data.inputs.flatten().tolist() == TABLE["b"][:400].tolist()
     assert data.validation.inputs.flatten().tolist() == TABLE["b"][350:400].tolist()
-    assert read_json(folder / "manifest.json")["splits"]["validation"]["in_training"] == 50  # and the manifest says so
+    overlap = read_json(folder / "manifest.json")["overlap"]  # and the manifest says so
+    assert overlap["validation"] == {"train": 1.0} and overlap["test"]["train"] == 1.0  # of so few values
 
 
 def test_what_classes_are_called_does_not_matter(prepare: Prepare, tmp_path: Path) -> None:

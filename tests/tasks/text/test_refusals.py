@@ -70,7 +70,7 @@ def test_a_bad_column_is_named(prepare: Prepare, tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[50:2000] = bytes(1950)  # the footer is whole, the data are not
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="all.parquet: not readable as parquet: [^\n]*$"):
+    with pytest.raises(ValueError, match="all.parquet: not a readable Parquet file: [^\n]*$"):
         prepare(tmp_path, source="all.parquet")
 
 

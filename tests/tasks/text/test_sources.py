@@ -76,6 +76,35 @@ def test_text_and_parquet_lines_and_documents_are_the_same_text(
         assert (other / name).read_bytes() == (prepared / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("kind", ["txt", "parquet"])
+def test_line_ends_and_byte_order_marks_of_other_systems_are_put_right_and_counted(
+    prepared: Path, prepare: Prepare, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "corpus").mkdir()
+    train, validation, test = (CORPUS[name] for name in ("train", "validation", "test"))
+    texts = {
+        "train": "\ufeff" + "".join(line + end for line, end in zip(train, 200 * ["\r\n", "\n"], strict=True)),
+        "validation": "\r".join(validation),
+        "test": written(test),
+    }
+    for name, content in texts.items():
+        if kind == "txt":
+            (tmp_path / "corpus" / f"{name}.txt").write_bytes(content.encode())
+        else:
+            pq.write_table(pa.table({"text": [content]}), tmp_path / "corpus" / f"{name}.parquet")
+    other = prepare(tmp_path)
+    for name in FILES[:-1]:
+        assert (other / name).read_bytes() == (prepared / name).read_bytes(), name
+    changed = {
+        "train": {"byte_order_marks": 1, "line_ends_crlf": 200},
+        "validation": {"line_ends_cr": len(validation) - 1},
+        "test": {},
+    }
+    assert read_json(other / "manifest.json")["changed"] == changed
+    assert not any(read_json(prepared / "manifest.json")["changed"].values())
+    assert tasks.load(other).sha256 == tasks.load(prepared).sha256
+
+
 def test_a_single_parquet_file_is_split_by_the_hash_of_its_documents(prepare: Prepare, tmp_path: Path) -> None:
     documents = [f"document {i}\nsays {i * i} .\n" for i in range(2000)]
     pq.write_table(pa.table({"text": documents + documents[:100]}), tmp_path / "all.parquet")
