@@ -58,7 +58,7 @@ def test_every_key_that_is_suggested_can_be_there() -> None:
         ("golden.confirm", 0.1, "allowed: forward, checkpoint"),
         ("ensemble.compute.sise", 3, "did you mean ensemble.compute.size?"),
         ("prepare.pol", 3, "did you mean prepare.pool?"),
-        ("prepare.source", "x", "allowed: task, seed, pool"),
+        ("prepare.source", "x", "allowed: overlap_allowed, task, seed, pool"),
         ("evaluate", {}, "allowed: study, prepare"),
         ("seed", 1, "did you mean prepare.seed or train.seed?"),
         ("title", "x", "did you mean report.title?"),
