@@ -34,6 +34,7 @@ class Toy:
     folder: Path
     fault: str = ""
     steps: int = 30
+    compiled: bool = False
 
 
 def train_toy(job: Toy, progress: Callable[[int], None]) -> Path:
