@@ -80,7 +80,8 @@ def test_stacks_that_are_found_finished_say_no_rate(clock: Callable[[float], Non
 def test_a_compiled_training_says_so_and_leaks_no_semaphore(write_study: Callable[..., Path]) -> None:
     folder = write_study(
         {
-            "train.candidate": {"network": "transformer", "settings": {}},  # which is compiled once
+            # the same program, compiled once
+            "train.candidate": {"network": "transformer", "settings": {}, "train": {"learning_rate": 0.02}},
             "train.pairs": 4,
             "train.grid": {"inits": 2, "datas": 2, "noises": 1, "reps": 1},
         }

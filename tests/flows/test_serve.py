@@ -272,7 +272,8 @@ def _miss(database: Path, count: int) -> None:
         assert len(rows) == 2
         for row, number in itertools.product(map(dict, rows), range(count)):
             due = datetime.now(UTC) - timedelta(days=1) + timedelta(minutes=number)
-            row |= {"id": str(uuid.uuid4()), "idempotency_key": f"missed {number}", "name": f"missed-{number}"}
+            row_id = str(uuid.uuid4())
+            row |= {"id": row_id, "idempotency_key": row_id, "name": f"missed-{number}"}
             row |= {"expected_start_time": str(due)[:26], "next_scheduled_start_time": str(due)[:26]}
             columns = ", ".join(f'"{column}"' for column in row)
             marks = ", ".join("?" * len(row))
