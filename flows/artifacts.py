@@ -25,7 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 DIGITS = 5  # significant ones of a number in that table
 FIRST = ("verdict", "status", "difference", "p_adjusted")  # of the figures of a result
-LEFT_OUT = ("schema", "study", "sentence")  # the description and the line above the figures have them
+LEFT_OUT = ("schema", "study", "sentence", "plan")  # the description and the line above the figures have them
 DEPTH = 2  # keys of a result that are shown: `difference`, `equivalence.p_value`
 
 
@@ -50,8 +50,7 @@ def create(study: Path, states: Mapping[str, State[Any]]) -> None:
             file = study / "results" / f"{stage}.json"
             if _done(states, stage) and file.is_file():
                 found = read_json(file)
-                plan = f"{found['plan']['label']}. " if stage == "compare" else ""
-                said = f"{markdown(plan + found['sentence'])} ({file.name} of {about})"
+                said = f"{heading(found)}: {markdown(found['sentence'])} ({file.name} of {about})"
                 create_markdown_artifact(figures(found), key=key, description=said)
     except (ValueError, FileNotFoundError) as error:
         get_run_logger().warning("no artifacts: %s", error)
@@ -78,13 +77,20 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
+def heading(found: dict[str, Any]) -> str:
+    """What came out, and whether it was planned: `exploratory: BETTER`; of a golden seed its status."""
+    verdict: str = found["verdict"] if "verdict" in found else found["status"]
+    return f"{found['plan']['status']}: {verdict}" if "plan" in found else verdict
+
+
 def figures(found: dict[str, Any]) -> str:
-    """A result as Markdown: its sentence, and its figures as a table, those that people look for first."""
-    sentence = [f"**{markdown(found['sentence'])}**", ""] if "sentence" in found else []
-    sentence += [f"**{markdown(found['plan']['label'])}**", ""] if "plan" in found else []
+    """A result as Markdown: what came out as its heading, what its plan is, and its figures as a table."""
+    head = [f"# {heading(found)}", ""] if found.keys() & {"verdict", "status"} else []
+    head += [f"**{markdown(found['sentence'])}**", ""] if "sentence" in found else []
+    head += [markdown(found["plan"]["label"]), ""] if "plan" in found else []
     ordered = {key: found[key] for key in (*FIRST, *found) if key in found and key not in LEFT_OUT}
     rows = [f"| {markdown(key)} | {value} |" for key, value in _figures(ordered)]
-    return "\n".join([*sentence, "| figure | value |", "|---|---|", *rows])
+    return "\n".join([*head, "| figure | value |", "|---|---|", *rows])
 
 
 def _figures(found: Mapping[str, Any], prefix: str = "", depth: int = DEPTH) -> Iterator[tuple[str, str]]:

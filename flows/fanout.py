@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -37,9 +37,14 @@ class Job(Protocol):
     def steps(self) -> int:
         """The size of the job, in the unit that is counted by its progress callback."""
 
+    @property
+    def compiled(self) -> bool:
+        """Whether its first step may wait for a compiler."""
+
 
 J = TypeVar("J", bound=Job)
-Run = Callable[[J, Callable[[int], None]], Path]  # does a job, calls back with the steps done, returns its result
+# does a job, calls back with the steps done, with 0 when it begins; returns its result
+Run = Callable[[J, Callable[[int], None]], Path]
 Wait = Callable[[], Path]  # blocks until something is done; returns its result or raises
 Submit = Callable[[str, Callable[[], Path]], Wait]  # starts to do something that has a name
 
@@ -292,6 +297,10 @@ def _work(pipe: Connection, run: Run[Any], gpu: str | None) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
+    with suppress(ImportError):
+        from tqdm import tqdm  # of torch's compiler, whose lock between processes a worker that is killed would leak
+
+        tqdm.set_lock(threading.RLock())
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     while True:
@@ -322,6 +331,21 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
+@dataclass
+class _Pace:
+    """A job that has begun: when, and what it has done since its first steps, which wait for a compiler."""
+
+    compiled: bool
+    began: float
+    first: tuple[float, int] | None = None  # when the first steps were reported, and how many
+    last: tuple[float, int] = (0.0, 0)
+
+    def report(self, steps: int) -> None:
+        if steps > 0:
+            self.last = time.monotonic(), steps
+            self.first = self.first or self.last
+
+
 class _Report:
     """How far all jobs are: a bar on a terminal, otherwise a line now and then."""
 
@@ -329,7 +353,8 @@ class _Report:
         self._jobs = jobs
         self._total = sum(job.steps for job in jobs)
         self._done: dict[str, int] = {}  # steps of each job
-        self._trained = 0  # steps that were not found finished
+        self._paces: dict[str, _Pace] = {}  # of each job that was not found finished
+        self._at_work: set[str] = set()
         self._finished = 0
         self._began = time.monotonic()
         self._lock = threading.Lock()
@@ -356,14 +381,18 @@ class _Report:
 
     def progress(self, job: Job, steps: int) -> None:
         with self._lock:
-            if job.name in self._done or steps < job.steps:  # otherwise the stack was found finished: says no rate
-                self._trained += max(0, steps - self._done.get(job.name, 0))
+            if steps == 0:  # it begins, perhaps for the second time
+                self._paces[job.name] = _Pace(job.compiled, time.monotonic())
+                self._at_work.add(job.name)
+            elif job.name in self._paces:
+                self._paces[job.name].report(steps)
             self._done[job.name] = steps
 
     def finished(self, job: Job) -> None:
         self.progress(job, job.steps)
         with self._lock:
             self._finished += 1
+            self._at_work.discard(job.name)
 
     def _tick(self) -> None:
         while not self._end.wait(SECONDS_BETWEEN_LINES if self._bar is None else 0.5):
@@ -378,13 +407,31 @@ class _Report:
                 self._bar.update(self._bar.task_ids[0], description=line, completed=sum(self._done.values()))
 
     def _line(self) -> str:
-        done, seconds = sum(self._done.values()), time.monotonic() - self._began
+        done, now = sum(self._done.values()), time.monotonic()
         line = f"{self._finished} of {len(self._jobs)} stacks, {done:,} of {self._total:,} model-steps"
-        if self._trained:
-            rate = self._trained / seconds
-            left = self._total - done
-            line += f", {rate:,.0f} model-steps/s, {_duration(left / rate) + ' left' if left else _duration(seconds)}"
+        if self._finished == len(self._jobs):
+            trained = sum(pace.last[1] for pace in self._paces.values())
+            seconds = now - self._began
+            return line + (f", {trained / seconds:,.0f} model-steps/s, {_duration(seconds)}" if trained else "")
+        rate = self._rate()
+        if rate:
+            line += f", {rate:,.0f} model-steps/s, {_duration((self._total - done) / rate)} left"
+        waiting = [pace for name, pace in self._paces.items() if name in self._at_work and pace.first is None]
+        if waiting:
+            since = _duration(now - min(pace.began for pace in waiting))
+            what = "compiling" if any(pace.compiled for pace in waiting) else "beginning"
+            line += f", {what} {len(waiting)} of them for {since}" if rate else f", {what} for {since}"
+        elif not self._paces and not done:
+            line += f", starting for {_duration(now - self._began)}"
         return line
+
+    def _rate(self) -> float:
+        """Model-steps a second of all that are at work, from what each has done since its first steps."""
+        spans = [
+            (pace.last[0] - pace.first[0], pace.last[1] - pace.first[1]) for pace in self._paces.values() if pace.first
+        ]
+        seconds, steps = sum(span[0] for span in spans), sum(span[1] for span in spans)
+        return max(1, len(self._at_work)) * steps / seconds if seconds > 0 else 0.0
 
 
 def _say(line: str) -> None:

@@ -31,7 +31,7 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
-from flows import artifacts, repro
+from flows import artifacts, lock, repro
 from flows.fanout import die_with_parent
 from flows.repro import read_stages
 from flows.stage import share_flow_run
@@ -132,6 +132,11 @@ def pipeline(study: Path = Path("."), force: bool = False) -> State[Any]:
     """
     if runtime.deployment.id is not None:  # then the parent is the process that looks after schedules and cancelling
         die_with_parent()
+    with lock.hold(study, waiting=get_run_logger().info):
+        return _run_stages(study, force)
+
+
+def _run_stages(study: Path, force: bool) -> State[Any]:
     needs = read_stages(study)
     futures: dict[str, Any] = {}
     try:

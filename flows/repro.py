@@ -183,10 +183,11 @@ def _signal(process: Process, number: signal.Signals) -> None:
 
 
 def mend(study: Path) -> None:
-    """Remove entries of `study`'s DVC lock file that no DVC process holds, and the file if it is no JSON.
+    """Remove entries of DVC's lock file for `study`, held by us, that no DVC process holds; the file if it is no JSON.
 
     DVC removes the entry of a dead process by itself, but takes any process that got the same number since, which
-    is likely after a reboot or in a container, for the old one. A disk that was full leaves the file empty.
+    is likely after a reboot or in a container, for the old one. A disk that was full leaves the file empty. Entries of
+    other studies of the repository stay: their processes may be in another container, where they can't be seen.
     """
     folder = Path(Repo.find_root(str(study))) / ".dvc" / "tmp"
     file = folder / "rwlock"
@@ -195,12 +196,16 @@ def mend(study: Path) -> None:
     with make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder), wait=True):
         try:
             held = json.loads(file.read_text(encoding="utf-8"))
+
+            def keep(path: str, entry: dict[str, Any]) -> bool:
+                return not Path(path).is_relative_to(study.resolve()) or _is_held(entry)
+
             kept = {
-                "write": {path: entry for path, entry in held.get("write", {}).items() if _is_held(entry)},
+                "write": {path: entry for path, entry in held.get("write", {}).items() if keep(path, entry)},
                 "read": {
                     path: entries
                     for path, found in held.get("read", {}).items()
-                    if (entries := [entry for entry in found if _is_held(entry)])
+                    if (entries := [entry for entry in found if keep(path, entry)])
                 },
             }
         except (json.JSONDecodeError, AttributeError):

@@ -42,15 +42,17 @@ async def _work(service: Service, home: Path) -> None:
     runner = Runner(name=pipeline.name, query_seconds=SECONDS_TO_POLL, limit=1, pause_on_shutdown=False)
     async with get_client() as client:
         cut_short = await _end_leftovers(client)
+        missed = await _clear_schedules(client)
         names = {study: Path(study).name for study in service.studies}
         ids = {study: await runner.aadd_deployment(await _deployment(study, names[study], times)) for study in names}
-        await _pause_others(client, set(ids.values()))
-        for run in cut_short:
-            again = run.deployment_id in ids.values() and "resumed" not in run.tags  # once, or it might crash for ever
-            if again and run.deployment_id is not None:
-                await client.create_flow_run_from_deployment(run.deployment_id, tags=["resumed"])
-
-        await _skip(client, set(ids.values()), times is not None)
+        resumed = {
+            run.deployment_id for run in cut_short if "resumed" not in run.tags
+        }  # once, or it might crash for ever
+        for deployment in ids.values():
+            if deployment in resumed:
+                await client.create_flow_run_from_deployment(deployment, tags=["resumed"])
+            elif deployment in missed and times is not None:
+                await client.create_flow_run_from_deployment(deployment, tags=["missed"])
         serving = asyncio.create_task(runner.start())
         while not runner.started and not serving.done():
             await asyncio.sleep(0.1)
@@ -58,7 +60,7 @@ async def _work(service: Service, home: Path) -> None:
         # instead of Prefect's own handler, which calls a coroutine without awaiting it
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
         stopping = asyncio.create_task(_stop_when(told, runner, client))
-        skipping = asyncio.create_task(_skip_for_ever(client, set(ids.values()), times is not None))
+        skipping = asyncio.create_task(_skip_for_ever(client, set(ids.values())))
         _announce(service, names, times, home)
         try:
             await asyncio.wait({serving, skipping}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,11 +109,21 @@ async def _end_leftovers(client: PrefectClient) -> list[FlowRun]:
     return cut_short
 
 
-async def _pause_others(client: PrefectClient, ids: set[UUID]) -> None:
-    """Pause the studies that are not served any more, or their runs would wait for ever."""
-    for deployment in await _deployments(client):
-        if deployment.id not in ids and not deployment.paused:
-            await client.pause_deployment(deployment.id)
+async def _clear_schedules(client: PrefectClient) -> set[UUID]:
+    """Pause all deployments, and return those for which a scheduled time has passed without a run.
+
+    Pausing removes all that is scheduled at once, however much it is. Those that are served are then scheduled anew;
+    the others stay paused, or their runs would wait for ever.
+    """
+    found = {deployment.id for deployment in await _deployments(client)}
+    waiting = await _flow_runs(client, found, "SCHEDULED")
+    for deployment in found:
+        await client.pause_deployment(deployment)
+    return {run.deployment_id for run in waiting if run.deployment_id and run.auto_scheduled and _is_due(run)}
+
+
+def _is_due(run: FlowRun) -> bool:
+    return run.expected_start_time is not None and run.expected_start_time < datetime.now(UTC) and run.run_count == 0
 
 
 async def _flow_runs(client: PrefectClient, ids: set[UUID], *types: str) -> list[FlowRun]:
@@ -122,33 +134,28 @@ async def _flow_runs(client: PrefectClient, ids: set[UUID], *types: str) -> list
     return await client.read_flow_runs(flow_run_filter=question, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=200)
 
 
-async def _skip_for_ever(client: PrefectClient, ids: set[UUID], scheduled: bool) -> None:
+async def _skip_for_ever(client: PrefectClient, ids: set[UUID]) -> None:
     while True:
         try:
-            await _skip(client, ids, scheduled)
+            await _skip(client, ids)
         except httpx.HTTPError:
             pass  # the server is being started again
         await asyncio.sleep(SECONDS_TO_POLL)
 
 
-async def _skip(client: PrefectClient, ids: set[UUID], scheduled: bool) -> None:
+async def _skip(client: PrefectClient, ids: set[UUID]) -> None:
     """Cancel scheduled runs that are due, but for one of each study, and that only if none of its runs is active.
 
-    So a run that takes longer than the schedule, or a machine that was off for a week, is followed by one run.
+    So a run that takes longer than the schedule, or a machine that was asleep for a week, is followed by one run.
     """
-    now = datetime.now(UTC)
-    waiting = [
-        run
-        for run in await _flow_runs(client, ids, "SCHEDULED")
-        if run.expected_start_time is not None and run.expected_start_time < now and run.run_count == 0
-    ]
+    waiting = [run for run in await _flow_runs(client, ids, "SCHEDULED") if _is_due(run)]
     active = {run.deployment_id for run in await _flow_runs(client, ids, "RUNNING", "PENDING", "CANCELLING")}
     active |= {run.deployment_id for run in waiting if not run.auto_scheduled}  # asked for by hand
     for run in waiting:
         if not run.auto_scheduled:
             continue
-        if run.deployment_id in active or not scheduled:
-            why = "another run of this study was at work, or waiting" if scheduled else "it is not scheduled any more"
+        if run.deployment_id in active:
+            why = "another run of this study was at work, or waiting"
             await client.set_flow_run_state(run.id, Cancelled(name="Skipped", message=why))
         active.add(run.deployment_id)
 

@@ -35,6 +35,14 @@ SECONDS_TO_START = 120  # the first server of a repository creates its database
 SECONDS_TO_STOP = 60  # a flow run has 30 to end
 LONGEST_PAUSE = 60  # seconds before a process that keeps ending is started again
 LOG_BYTES = 5_000_000
+# Of Prefect's server, unless the environment says otherwise: it would schedule an hour, or a hundred runs, ahead, and
+# when all of them have been missed mark each one late, at the same time, until its database is locked.
+SERVER = {
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "15",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT60S",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "10",
+}
 
 
 def up(service: Service, home: Path) -> int:
@@ -100,7 +108,9 @@ def keep(service: Service, home: Path) -> int:
         ready = home / "ready"
         ready.unlink(missing_ok=True)
         url = f"{service.url}/api"
-        environment = os.environ | {
+        environment = {
+            **SERVER,
+            **os.environ,
             "PREFECT_HOME": str(home),
             "PREFECT_API_URL": url,
             "PREFECT_SERVER_API_PORT": str(service.port),  # not --port: the pages would call another one

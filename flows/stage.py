@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows import dask, fanout
+from flows import dask, fanout, lock
 from flows.fanout import J, Run
 
 _FLOW_RUN = "INFINITO_FLOW_RUN"
@@ -54,14 +54,15 @@ def fan_out(jobs: Sequence[J], run: Run[J]) -> list[Path]:
 def guarded(work: Callable[[], None]) -> int:
     """Do the work of a process that must end with its parent, and return its exit code.
 
-    Bad input (ValueError, FileNotFoundError) is one line and 2; failed stacks are one line and 1.
+    Bad input (ValueError, FileNotFoundError) is one line and 2; failed stacks, or a study on which another process
+    works, are one line and 1.
     """
     fanout.die_with_parent()
     try:
         work()
     except (ValueError, FileNotFoundError) as error:
         code, message = 2, str(error)
-    except fanout.FanOutFailed as error:
+    except (fanout.FanOutFailed, lock.StudyHeld) as error:
         code, message = 1, str(error)
     except KeyboardInterrupt:
         code, message = 130, "interrupted; finished stacks are saved, the next run goes on from there"
@@ -91,23 +92,29 @@ Stacks of runs are trained in one process per GPU, or else per CPU core; INFINIT
 instead, and INFINITO_DASK=tcp://HOST:8786 that the workers of a Dask cluster train them. Finished stacks are
 kept in .infinito/scratch: an interrupted stage goes on where it stopped.
 
-exit code: 0 done; 1 some stacks failed (the others are saved); 2 bad input, said in one line.""",
+exit code: 0 done; 1 some stacks failed (the others are saved), or another process works on the study;
+2 bad input, said in one line.""",
     )
     parser.add_argument("name", metavar="NAME", help="the stage, as in dvc.yaml and params.yaml: prepare, train, ...")
     name: str = parser.parse_args(arguments).name
 
     def work() -> None:
         # imported here: --help and bad arguments answer at once, and the worker processes import only what they need
-        from infinito.lineage.records import write_record
         from infinito.params import load_study
-        from infinito.runs.finish import finish
-        from infinito.stages import STAGES
 
-        if name not in STAGES:
-            raise ValueError(f"stage: found {name!r}; allowed: {', '.join(STAGES)}")
-        study, began = load_study(Path.cwd()), time.monotonic()
-        STAGES[name](study, lambda jobs: fan_out(jobs, finish))
-        write_record(study, name, time.monotonic() - began)
+        study = load_study(Path.cwd())
+        # Before the long imports, or another one could take the study meanwhile. Without waiting: DVC has locked the
+        # files of this stage, for which whoever holds the study may come to wait.
+        with lock.hold(study.folder):
+            from infinito.lineage.records import write_record
+            from infinito.runs.finish import finish
+            from infinito.stages import STAGES
+
+            if name not in STAGES:
+                raise ValueError(f"stage: found {name!r}; allowed: {', '.join(STAGES)}")
+            began = time.monotonic()
+            STAGES[name](study, lambda jobs: fan_out(jobs, finish))
+            write_record(study, name, time.monotonic() - began)
 
     return guarded(work)
 

@@ -272,8 +272,8 @@ class Golden(Section):
     data_seeds: Annotated[int, Field(ge=2)]  # fresh data seeds
     controls: Count  # fresh init seeds at each of them
     alpha: Level  # one-sided
-    margin: NotNegative  # the lower bound must reach it
-    useful: Positive  # a gain below it is of no use; the seed is refuted when the upper bound is below
+    margin: NotNegative  # confirmed: the gain is shown to be more than this, and not shown to be useless
+    useful: Positive  # a gain below it is of no use: refuted when the upper bound is below, however sure the gain is
 
 
 class Compute(Section):

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from flows import stage
+from flows import lock, stage
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120  # until a test gives up waiting for a process
@@ -34,6 +34,7 @@ class Toy:
     folder: Path
     fault: str = ""
     steps: int = 30
+    compiled: bool = False
 
 
 def train_toy(job: Toy, progress: Callable[[int], None]) -> Path:
@@ -62,12 +63,13 @@ def train_toy(job: Toy, progress: Callable[[int], None]) -> Path:
 
 def toy_stage() -> None:
     """The toy study's stage `train`: four stacks, with the faults that the file `faults` names."""
-    faults = json.loads(Path("faults").read_text())
-    scratch = Path("scratch")
-    scratch.mkdir(exist_ok=True)
-    names = [f"candidate-{i:02d}" for i in range(4)]
-    results = stage.fan_out([Toy(name, scratch, faults.get(name, "")) for name in names], train_toy)
-    Path("train.txt").write_text(" ".join(result.read_text() for result in results) + json.dumps(faults))
+    with lock.hold(Path.cwd()):
+        faults = json.loads(Path("faults").read_text())
+        scratch = Path("scratch")
+        scratch.mkdir(exist_ok=True)
+        names = [f"candidate-{i:02d}" for i in range(4)]
+        results = stage.fan_out([Toy(name, scratch, faults.get(name, "")) for name in names], train_toy)
+        Path("train.txt").write_text(" ".join(result.read_text() for result in results) + json.dumps(faults))
 
 
 def attempts(job: Toy) -> int:

@@ -60,7 +60,8 @@ def bar(what: str, jobs: "Sequence[StackJob]", number: int) -> Iterator[Callable
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         name = f"{what}, stack {number + 1} of {len(jobs)}"
         task = bar.add_task(name, total=sum(job.steps for job in jobs), completed=done)
-        yield lambda steps: bar.update(task, completed=done + steps)
+        begins = f"{name}, compiling" if jobs[number].compiled else name
+        yield lambda steps: bar.update(task, completed=done + steps, description=name if steps else begins)
 
 
 def worker_count() -> int:

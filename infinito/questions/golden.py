@@ -229,9 +229,10 @@ def confirm(
         at once), p_value (one-sided), p_holm (of "the gain is at most margin", adjusted for the number of candidates),
         wins, n_data_seeds, controls_per_data_seed, forwarded (number of candidates), registered, margin, margin_useful,
         alpha, bound_alpha (alpha / forwarded).
-        GOLDEN_CONFIRMED: p_holm < alpha and registered; for a single candidate that is: lower bound > margin. Of
+        INVALID: fewer than 10 data seeds, or seeds used before.
+        GOLDEN_REFUTED: else, upper bound < margin_useful, however sure it is that the gain is more than margin.
+        GOLDEN_CONFIRMED: else, p_holm < alpha and registered; for a single candidate that is: lower bound > margin. Of
         several, a confirmed one may have a lower bound below margin: the bounds pay for all, Holm's steps do not.
-        GOLDEN_REFUTED: upper bound < margin_useful. INVALID: fewer than 10 data seeds, or seeds used before.
 
     Raises:
         ValueError: no candidate or data seed, a name or init seed twice, shapes that do not fit one another or the
@@ -277,11 +278,11 @@ def confirm(
         status: Status
         if reason is not None:
             status, sentence = "INVALID", f"This confirmation proves nothing: {reason}."
-        elif p_holm[k] < alpha and registered:
-            but = f", but its {useless}" if high[k] < margin_useful else ""
-            status, sentence = "GOLDEN_CONFIRMED", f"{who} is golden{but}: {facts}."
         elif high[k] < margin_useful:
-            status, sentence = "GOLDEN_REFUTED", f"{who} is not golden, its {useless}: {facts}."
+            though = "for though it is better than other init seeds, " if p_holm[k] < alpha else ""
+            status, sentence = "GOLDEN_REFUTED", f"{who} is not golden, {though}its {useless}: {facts}."
+        elif p_holm[k] < alpha and registered:
+            status, sentence = "GOLDEN_CONFIRMED", f"{who} is golden: {facts}."
         else:
             unregistered = "" if registered else "; the protocol was not registered before the runs"
             status, sentence = "NOT_CONFIRMED", f"{who} is not confirmed: {facts}{unregistered}."

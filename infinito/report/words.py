@@ -161,7 +161,7 @@ def verdict_words(smallest_effect: float, metric: Metric) -> dict[str, str]:
 
 STATUS_WORDS = {
     "GOLDEN_CONFIRMED": "On data seeds it had never met, the seed beat init seeds it had never met, by more than "
-    "chance explains.",
+    "chance explains, and its gain is not shown to be useless.",
     "GOLDEN_REFUTED": "On fresh seeds its gain is shown to be smaller than what was declared useful.",
     "NOT_CONFIRMED": "On fresh seeds it is not shown to be better than other init seeds, nor shown to be useless. "
     "Treat it as any other seed.",

@@ -35,12 +35,14 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
     """Train a stack, unless it is already in the scratch folder, and return the folder that holds it.
 
     The folder appears whole or not at all; a training that was interrupted goes on where its last snapshot was taken.
-    `progress` is called with the model-steps done.
+    `progress` is called with the model-steps done: with 0 when the training begins, again after the first step, which
+    may wait for a compiler, and now and then.
     """
     folder = job.scratch / job.stack_id
     if (folder / "stack.json").is_file():
         progress(job.steps)
         return folder
+    progress(0)
     keep_compiled(job.scratch)
     trainer, data = _engine(
         job.arm.model_dump_json(),

@@ -391,8 +391,9 @@ def _train_one(
     points = [*range(settings.curve_every, steps, settings.curve_every), steps]
     step, due = _Step(run), time.monotonic() + SECONDS
     sizes = [p.numel() for p in (flat(p) for p in run.trained.values())]
-    for t in range(run.done, steps):
-        if t % BEAT == 0 or t == run.done:  # the batches of some steps lie ready
+    first = run.done
+    for t in range(first, steps):
+        if t % BEAT == 0 or t == first:  # the batches of some steps lie ready
             ready = data.batch(order[t : t // BEAT * BEAT + BEAT])
             began = t
         inputs, targets = (values[t - began] for values in ready)
@@ -401,6 +402,8 @@ def _train_one(
         with fixed_order(loop.device, loop.precision, strict=False), _quiet():
             step.take(t, inputs, targets, rate, keys_there[t])
         run.done = t + 1
+        if t == first:
+            progress(t + 1)
         if t + 1 in points:
             loss = float(run.evaluate(probe, noise_seed).loss[0])
             run.curve.append(loss)

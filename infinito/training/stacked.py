@@ -163,7 +163,7 @@ def train(
         data: a prepared task.
         settings: how to train.
         init_seeds, data_seeds, noise_seeds: S seeds each.
-        progress: called with the number of steps done, now and then.
+        progress: called with the number of steps done: after the first one, which is compiled, and now and then.
         snapshot: where to keep all that is needed to go on after an interruption; if the file is there, go on from it.
             The result is the same to the bit. It is for the caller to remove.
 
@@ -217,9 +217,11 @@ def train(
     keeper = Snapshot(snapshot)
     keeper.restore(current() | {"seconds": seconds})
     stepper = (Recorded if device.type == "cuda" else Plain)(program, state, schedule, fixed)
-    done = int(clock)
-    for t in range(done, steps):
+    done = begun = int(clock)
+    for t in range(begun, steps):
         stepper.take(t)
+        if t == begun:
+            progress(t + 1)
         if t + 1 in points:
             place = points.index(t + 1)
             found = torch.from_numpy(evaluate(program, state.weights, state.buffers, probe).loss)

@@ -28,11 +28,15 @@ def study(finished_study: Path) -> Path:
 def test_figures_of_every_result_are_a_table(study: Path) -> None:
     found = read_json(study / "results/compare.json")
     text = artifacts.figures(found)
+    head, _, table = text.partition("| figure | value |\n|---|---|\n")
     plan = "exploratory: no plan was registered before the runs: train.plan is null"
-    assert text.startswith(f"**{found['sentence']}**\n\n**{plan}**\n\n| figure | value |\n|---|---|\n")
-    first = [row.split(" | ")[0] for row in text.splitlines()[6:9]]
+    assert head == f"# exploratory: {found['verdict']}\n\n**{found['sentence']}**\n\n{plan}\n\n"
+    first = [row.split(" | ")[0] for row in table.splitlines()[:3]]
     assert first == ["| verdict", "| difference", "| p_adjusted"]
-    assert artifacts.figures(read_json(study / "results/golden.json")).splitlines()[4].startswith("| status | ")
+    planned = artifacts.figures(found | {"plan": {"status": "planned", "label": "planned, first plan"}})
+    assert planned.startswith(f"# planned: {found['verdict']}\n")
+    golden = read_json(study / "results/golden.json")
+    assert artifacts.figures(golden).startswith(f"# {golden['status']}\n\n**{golden['sentence']}**\n\n| figure ")
     low, high = (f"{found['difference'][key]:.4g}" for key in ("ci_low", "ci_high"))
     assert f"| difference | {found['difference']['value']:.4g} [{low}, {high}] |" in text
     assert f"| equivalence.p_value | {found['equivalence']['p_value']:.4g} |" in text
@@ -74,8 +78,10 @@ def test_artifacts_are_kept_by_key_and_only_of_stages_that_ended_well(study: Pat
     assert "| train | Cached | not run |" in lineage and "train --> compare" in lineage
     assert len(yaml.safe_load(runs)) == len(artifacts.runs(study))
     assert read_json(study / "results/golden.json")["sentence"] in golden
-    assert verdict.startswith("**")
+    status = read_json(study / "results/golden.json")["status"]
+    assert verdict.startswith("# exploratory: ") and golden.startswith(f"# {status}\n")
+    assert descriptions["verdict"].startswith(verdict.splitlines()[0].removeprefix("# ") + ": ")
+    assert descriptions["golden"].startswith(f"{status}: ")
     assert all(str(study) in description for description in descriptions.values())
-    assert verdict.splitlines()[0].strip("*") in descriptions["verdict"]
-    assert descriptions["verdict"].startswith("exploratory: no plan was registered")
-    assert golden.splitlines()[0].strip("*") in descriptions["golden"]
+    assert verdict.splitlines()[2].strip("*") in descriptions["verdict"]
+    assert golden.splitlines()[2].strip("*") in descriptions["golden"]

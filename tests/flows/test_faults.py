@@ -92,10 +92,17 @@ def test_locks_of_processes_that_are_gone_are_removed(plain_study: Path) -> None
     file = plain_study / ".dvc" / "tmp" / "rwlock"
     gone = {"pid": 2**22 + 1, "cmd": "dvc repro"}
     reused = {"pid": os.getpid(), "cmd": "/usr/lib/dvc/__main__.py --wait-for-lock repro --single-item runs"}
-    held = {"write": {"/b": reused, "/c": LOCKED_BY_US}, "read": {"/a": [gone, LOCKED_BY_US], "/d": [reused]}}
+    a, b, c, d = (str(plain_study / name) for name in "abcd")
+    held = {
+        "write": {b: reused, c: LOCKED_BY_US, "/other/study": gone},
+        "read": {a: [gone, LOCKED_BY_US], d: [reused], "/other/study": [gone]},
+    }
     file.write_text(json.dumps(held))
     repro.mend(plain_study)
-    assert json.loads(file.read_text()) == {"write": {"/c": LOCKED_BY_US}, "read": {"/a": [LOCKED_BY_US]}}
+    assert json.loads(file.read_text()) == {
+        "write": {c: LOCKED_BY_US, "/other/study": gone},
+        "read": {a: [LOCKED_BY_US], "/other/study": [gone]},
+    }
     file.write_text("")  # what a full disk leaves
     repro.mend(plain_study)
     assert not file.exists()
@@ -205,8 +212,8 @@ def test_a_flow_run_during_dvc_repro_by_hand_waits(study: Path, server: str, tmp
     flow = start_flow(study, server, tmp_path)
 
     def waits() -> bool:
-        tasks = toy.ask(server, "task_runs", {"sort": "EXPECTED_START_TIME_DESC"})
-        return any(task["name"] == "train" and task["state_name"] == "AwaitingRetry" for task in tasks)
+        lines = [log["message"] for log in toy.ask(server, "logs", {"sort": "TIMESTAMP_DESC"})]
+        return any("dvc repro -q` (process " in line and "; waiting until it has ended" in line for line in lines)
 
     assert eventually(waits)
     (study / "scratch" / "go").touch()
@@ -352,6 +359,6 @@ def keeper_log(study: Path) -> str:
 
 def test_the_table_of_faults_names_tests_that_exist() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "operations.md").read_text()))
-    files = [ROOT / "tests" / "flows" / f"test_{name}.py" for name in ("faults", "flows", "serve")]
+    files = [ROOT / "tests" / "flows" / f"test_{name}.py" for name in ("faults", "flows", "lock", "serve")]
     defined = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)}
     assert named and named <= defined, named - defined

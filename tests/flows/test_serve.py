@@ -1,15 +1,21 @@
 """`python -m flows.serve`, with real Prefect servers, real schedules and a toy study."""
 
+import itertools
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
-from datetime import datetime
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -233,6 +239,98 @@ def test_a_machine_that_slept_makes_up_for_it_by_one_run(study: Path) -> None:
         assert "another run of this study was at work" in skipped[0]["state"]["message"]
         assert eventually(lambda: any(_due(run) > before for run in flow_runs(url, "UpToDate")))  # and goes on
         assert is_clean(study)
+
+
+@pytest.mark.slow
+def test_however_much_was_missed_is_made_up_for_by_one_run_of_each_study(study: Path) -> None:
+    other = study / "studies" / "second"
+    other.mkdir()
+    (other / "dvc.yaml").write_text('{"stages": {"only": {"cmd": "true"}}}')
+    both = ("--every", "1h", "--study", str(study), str(other))
+    with served(study, *both) as url:
+        assert eventually(lambda: len(flow_runs(url, "Scheduled")) >= 6)
+        assert len(flow_runs(url, "Scheduled")) <= 2 * 10  # so little is planned ahead
+    _miss(study / ".infinito" / "prefect" / "prefect.db", 150)
+    with served(study, *both) as url:
+        assert eventually(partial(_has_ended, url, 2))
+        ended = flow_runs(url, *ENDS)
+        assert [run["tags"] for run in ended] == [["missed"], ["missed"]]
+        assert len({run["deployment_id"] for run in ended}) == 2
+        assert flow_runs(url, "Skipped", "Late") == []
+        assert min(map(_due, flow_runs(url, "Scheduled"))) > time.time()
+    said = (study / ".infinito" / "prefect" / "server.log").read_text()
+    assert "database is locked" not in said and "Traceback" not in said
+
+
+def _miss(database: Path, count: int) -> None:
+    """Make the first run that is scheduled of each study into `count` that were due up to a day ago."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.row_factory = sqlite3.Row
+        rows = connection.execute(
+            "SELECT * FROM flow_run WHERE state_type = 'SCHEDULED' GROUP BY deployment_id"
+        ).fetchall()
+        assert len(rows) == 2
+        for row, number in itertools.product(map(dict, rows), range(count)):
+            due = datetime.now(UTC) - timedelta(days=1) + timedelta(minutes=number)
+            row_id = str(uuid.uuid4())
+            row |= {"id": row_id, "idempotency_key": row_id, "name": f"missed-{number}"}
+            row |= {"expected_start_time": str(due)[:26], "next_scheduled_start_time": str(due)[:26]}
+            columns = ", ".join(f'"{column}"' for column in row)
+            marks = ", ".join("?" * len(row))
+            connection.execute(f"INSERT INTO flow_run ({columns}) VALUES ({marks})", tuple(row.values()))
+
+
+@pytest.mark.slow
+def test_the_database_may_be_postgresql(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with postgresql() as address:
+        monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", address)
+        for state in ("Completed", "UpToDate"):  # the second time with the database of the first
+            with served(study, "--every", "1h") as url:
+                run = start(url)
+                assert eventually(ended(url, run))
+                assert read(f"{url}/flow_runs/{run}")["state_name"] == state
+                assert len(flow_runs(url, "Completed")) == 1
+    assert not (study / ".infinito" / "prefect" / "prefect.db").exists()
+    assert is_clean(study)
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """The address of a PostgreSQL server of our own, as Prefect wants it."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("needs PostgreSQL, as Debian has it")
+    as_user: list[str] = []
+    short = Path(tempfile.mkdtemp(prefix="postgresql"))  # a path that every user may enter
+    if os.getuid() == 0:  # which PostgreSQL refuses
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        shutil.chown(short, "postgres", "postgres")
+    port = toy.free_port()
+    data, program = short / "data", programs[-1]
+    quiet = {"cwd": short, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    initdb = [*as_user, str(program / "initdb"), "-D", str(data), "-U", "infinito", "-A", "trust"]
+    server = [
+        *as_user,
+        str(program / "postgres"),
+        "-D",
+        str(data),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-k",
+        str(short),
+    ]
+    ready = [str(program / "pg_isready"), "-h", "127.0.0.1", "-p", str(port)]
+    subprocess.run(initdb, check=True, **quiet)
+    process = subprocess.Popen(server, **quiet)
+    try:
+        assert eventually(lambda: subprocess.run(ready, **quiet).returncode == 0)
+        yield f"postgresql+asyncpg://infinito@127.0.0.1:{port}/postgres"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        shutil.rmtree(short)
 
 
 def _due(run: dict[str, Any]) -> float:

@@ -103,7 +103,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_two_processes_may_finish_the_same_stack(write_study: Callable[..., Path]) -> None:
     folder = write_study()
     STAGES["prepare"](load_study(folder), in_process)
-    processes = [stage(folder, "train") for _ in range(2)]
+    program = "from tests.conftest import *; from infinito import params, stages\n"
+    program += "stages.STAGES['train'](params.load_study(Path('.')), in_process)"  # without the lock of a study
+    command = [sys.executable, "-c", program]
+    processes = [subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}) for _ in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     assert len(RunTable.load(folder / "models/runs").table) == 38
     assert not [path for path in (folder / ".infinito/scratch").iterdir() if path.name.startswith(".")]

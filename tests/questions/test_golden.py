@@ -172,9 +172,26 @@ def test_the_level_is_one_sided():
     assert confirm(-golden, -control, **SEEDS)["p_value"] == pytest.approx(1 - result["p_value"])
 
 
-def test_a_confirmed_but_useless_gain_says_so():
+def test_a_gain_that_is_sure_but_useless_is_refuted():
     result = confirm(*losses(0.2, sd=0.05), **(SEEDS | {"margin_useful": 0.5}))
-    assert result["status"] == "GOLDEN_CONFIRMED" and "below the useful 0.5" in result["sentence"]
+    assert result["p_holm"] < 1e-4 and result["difference"]["ci_low"] > 0 and result["difference"]["ci_high"] < 0.5
+    assert result["status"] == "GOLDEN_REFUTED"
+    assert (
+        "is not golden, for though it is better than other init seeds, its gain is shown to be below the useful 0.5 "
+        in (result["sentence"])
+    )
+    plain = confirm(*losses(0.0), **(SEEDS | {"margin_useful": 0.5}))
+    assert "is not golden, its gain is shown to be below the useful 0.5 " in plain["sentence"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_confirmed_is_above_the_margin_and_not_shown_to_be_useless(seed):
+    """The same rule for every gain, in terms of the bounds."""
+    for gain in np.linspace(-0.1, 0.3, 9):
+        result = confirm(*losses(gain, sd=0.15, seed=seed), **(SEEDS | {"margin": 0.02, "margin_useful": 0.12}))
+        low, high = result["difference"]["ci_low"], result["difference"]["ci_high"]
+        expected = "GOLDEN_REFUTED" if high < 0.12 else "GOLDEN_CONFIRMED" if low > 0.02 else "NOT_CONFIRMED"
+        assert result["status"] == expected, (low, high)
 
 
 @pytest.mark.parametrize(
@@ -297,12 +314,12 @@ def test_a_candidate_needs_all_its_losses():
 
 def test_useless_candidates_are_rarely_confirmed_however_many_there_are(monkeypatch):
     monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage at every call, which takes minutes
-    rng, wrong = np.random.default_rng(7), 0
+    rng, wrong, never_useless = np.random.default_rng(7), 0, {"alpha": 0.1, "margin_useful": 0.0}
     for _ in range(600):
         data = rng.standard_normal((12, 1))
         control = data + rng.standard_normal((12, 3))
         candidates = [g.Candidate(str(k), k, data[:, 0] + rng.standard_normal(12)) for k in range(4)]
-        results = g.confirm(candidates, control, **(DESIGN | {"alpha": 0.1}))
+        results = g.confirm(candidates, control, **(DESIGN | never_useless))
         wrong += any(result["status"] == "GOLDEN_CONFIRMED" for result in results)
     assert 0.03 < wrong / 600 < 0.13
 
