@@ -14,6 +14,8 @@ from infinito.operations.noise import keyed, restart, sites
 from infinito.seeds import noise_keys
 from infinito.tasks import IGNORE, Data
 from infinito.training import Settings, drawing, learning_rate
+from infinito.training.program import lazy
+from infinito.training.randomness import borrowed, seed_step
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Outcome:
     losses: Tensor  # [steps]
 
 
+@borrowed()
 def train_one(
     make: Callable[[], nn.Module],
     data: Data,
@@ -37,11 +40,14 @@ def train_one(
 ) -> Outcome:
     """Train one run.
 
-    keyed_noise: False keeps torch's own dropout, which is faster: for timing, where the bits don't matter.
+    keyed_noise: False keeps torch's own dropout, and seeds the global generators before every step, as the loop does.
     optimisers: torch's own, for a network; else AdamW by the settings.
     """
     with drawing(init_seed, "init"):
         network = make()
+        if lazy(network):  # what has no shape yet gets it, and its weights, from the first examples
+            with torch.no_grad():
+                network.eval()(data.validation.inputs[:2])
     if keyed_noise:
         network = keyed(network)
     network = network.train()
@@ -61,9 +67,12 @@ def train_one(
     places = sites(network).values()
     losses = torch.zeros(settings.steps)
     for step in range(settings.steps):
-        for module in places:
-            module.key = keys[step]
-        restart(places)
+        if keyed_noise:
+            for module in places:
+                module.key = keys[step]
+            restart(places)
+        else:
+            seed_step(keys[step])
         factor = learning_rate(step, settings.steps, settings.warmup, settings.schedule)
         for group in (group for optimiser in used for group in optimiser.param_groups):
             group["lr"] = settings.learning_rate * factor

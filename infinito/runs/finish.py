@@ -185,5 +185,6 @@ def _split_sha256(split: tasks.Split) -> str:
 def _weights_sha256(weights: dict[str, Tensor], lane: int) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
-        digest.update(name.encode() + b"\0" + weights[name][lane].contiguous().numpy().tobytes())
+        bits = weights[name][lane].contiguous().reshape(-1).view(torch.uint8)  # numpy knows no bfloat16
+        digest.update(name.encode() + b"\0" + bits.numpy().tobytes())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ through, with long tracebacks of their own. This is the table of those that netw
 """
 
 import re
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -132,10 +133,16 @@ def place(frames: Iterable[traceback.FrameSummary]) -> tuple[str, str]:
             continue
         if file.is_relative_to(OURS) and not file.is_relative_to(OURS / "networks"):
             continue
-        if file.is_relative_to(Path.cwd()):
-            file = file.relative_to(Path.cwd())
-        found = f"{file}:{frame.lineno}", (frame.line or "").strip()
+        found = f"{_short(file)}:{frame.lineno}", (frame.line or "").strip()
     return found
+
+
+def _short(file: Path) -> Path:
+    """As seen from the current folder, or else from where Python found it."""
+    for folder in (Path.cwd(), *map(Path, sys.path)):
+        if file.is_relative_to(folder):
+            return file.relative_to(folder)
+    return file
 
 
 def _passed(frame: traceback.FrameSummary) -> str:

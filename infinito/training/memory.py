@@ -11,7 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from infinito.operations.embedding import compared
 from infinito.operations.noise import keyed
 from infinito.tasks import Data
-from infinito.training import Objective
+from infinito.training import Objective, drawing
+from infinito.training.program import called, slots
 from infinito.training.stacked import BEAT
 
 ROWS = 4  # weights, two moments, gradient
@@ -34,7 +35,7 @@ def bytes_per_run(
 ) -> int:
     """Bytes that a run adds to a stack: its rows, what its forward pass keeps for the backward pass, its schedule.
 
-    The pass is run on tensors without contents, so that it takes no memory itself.
+    The pass is run on tensors without contents, so that it takes no memory itself: only the network is made.
 
     Args:
         make: makes the network.
@@ -53,17 +54,20 @@ def bytes_per_run(
 
     shapes = [(batch, *part.shape[1:]) for part in (data.validation.inputs, data.validation.targets)]
     types = [part.dtype for part in (data.validation.inputs, data.validation.targets)]
-    with FakeTensorMode(), torch.device(device):
+    with drawing(0, "unused"):  # with contents: constructors look at what they draw
         network = compared(keyed(make())).train()
-        held = [x.untyped_storage() for x in (*network.parameters(), *network.buffers())]  # even if one is replaced
-        own = {storage._cdata for storage in held}
+    objective = Objective(network, [], data.task, smoothing)
+    tensors = dict(objective.named_parameters()) | dict(objective.named_buffers())
+    with FakeTensorMode(), torch.device(device):
+        empty = {n: torch.empty(x.shape, dtype=x.dtype).requires_grad_(x.requires_grad) for n, x in tensors.items()}
+        own = {x.untyped_storage()._cdata for x in empty.values()}
         inputs, targets = (torch.zeros(shape, dtype=kind) for shape, kind in zip(shapes, types, strict=True))
         with (
             saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"),
         ):
-            Objective(network, [], data.task, smoothing)(inputs, targets)
-        rows = (ROWS + best) * sum(p.numel() * p.element_size() for p in network.parameters())
+            called(objective, slots(objective), empty, inputs, targets)
+    rows = (ROWS + best) * sum(p.numel() * p.element_size() for p in network.parameters())
     sizes = [size for storage, size in kept.items() if storage not in own]
     activations = sum(sizes) + max(sizes, default=0)  # and the gradient of the largest of them
     ready = BEAT * sum(x.numel() * x.element_size() for x in (inputs, targets))  # of the next steps

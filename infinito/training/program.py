@@ -80,14 +80,21 @@ def unstackable(network: nn.Module) -> str | None:
                 f"{type(module).__name__} (self.{name}) gets its weights at the first call, not in the constructor; "
                 "instead: the module that is not lazy, as nn.Linear(in_features, ...)"
             )
+        kept = [key for key, value in vars(module).items() if isinstance(value, Tensor) and not value.is_leaf]
+        if kept:
+            return (
+                f"{type(module).__name__} (self.{name}) keeps its {kept[0]}, which has a gradient, in an attribute, as "
+                "torch.nn.utils.weight_norm does; instead: torch.nn.utils.parametrizations.weight_norm"
+            )
     types = [(name, p.dtype) for name, p in network.named_parameters() if p.requires_grad]
     usual = torch.float64 if types and all(dtype == torch.float64 for _, dtype in types) else torch.float32
     for name, dtype in types:
         if dtype != usual:
             found = str(dtype).removeprefix("torch.")
+            instead = "pairs of float32, and torch.view_as_complex" if dtype.is_complex else "float32, and the cast"
             return (
-                f"parameter {name!r} is {found}, and all of a run lie in one row of float32; instead: float32, and the "
-                "cast where it is used"
+                f"parameter {name!r} is {found}, and all of a run lie in one row of float32; instead: {instead} where "
+                "it is used"
             )
     return None
 

@@ -45,6 +45,29 @@ def test_rows_count_four_times() -> None:
     assert rows < memory.bytes_per_run(maker(), pool(1), 0, 1) < 1.1 * rows  # one token needs next to nothing
 
 
+class Drawn(nn.Module):
+    """Its constructor looks at what it draws, and copies a layer."""
+
+    def __init__(self, width: int, vocabulary: int = 17) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        nn.init.trunc_normal_(self.embedding.weight, std=0.02)
+        layer = nn.TransformerEncoderLayer(width, 2, width, 0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(self.embedding(ids)))
+
+
+def test_any_constructor_will_do() -> None:
+    before = torch.get_rng_state()
+    small, large = (memory.bytes_per_run(functools.partial(Drawn, width), pool(12), 100, 8) for width in (32, 64))
+    assert large > 1.5 * small
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_width_on_a_cpu() -> None:
     assert [memory.width(n, 10**6, "cpu") for n in (1, 3, 20)] == [1, 3, memory.CPU_WIDTH]
 
