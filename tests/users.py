@@ -5,6 +5,7 @@ Shapes: B batch, T length, D width, V vocabulary.
 
 import math
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,19 @@ class InPlaceAttribute(User):
         if self.training:
             self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 1)))
         return x - self.mean
+
+
+class Ends(User):
+    """Stops the program in the middle of a training: in its twentieth pass with gradients."""
+
+    def prepare(self) -> None:
+        self.passes = 0
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        self.passes += torch.is_grad_enabled() and self.training
+        if self.passes == 20:
+            sys.exit("no more")
+        return x
 
 
 class PythonCounter(User):

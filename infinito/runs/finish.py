@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from infinito.runs.provenance import device_class, environment, working_tree
 from infinito.runs.stacks import SCHEMA, StackJob, keep_compiled
 from infinito.storage import file_sha256, replacing, write_json, write_table, write_weights
 from infinito.training import loop, stacked
+from infinito.training.diagnosis import place
 
 
 @functools.lru_cache(maxsize=4)
@@ -37,6 +39,9 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
     The folder appears whole or not at all; a training that was interrupted goes on where its last snapshot was taken.
     `progress` is called with the model-steps done: with 0 when the training begins, again after the first step, which
     may wait for a compiler, and now and then.
+
+    Raises:
+        ValueError: the network raises something, with its place, the stack and the step.
     """
     folder = job.scratch / job.stack_id
     if (folder / "stack.json").is_file():
@@ -57,16 +62,33 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
     # a short stack is filled up: the shapes stay the same, so nothing is compiled twice and the bits don't depend on it
     padded = [*job.runs, *[job.runs[-1]] * (job.width - len(job.runs))]
     train: Any = loop.train if job.train.engine == "loop" else stacked.train
-    trained = train(
-        trainer,
-        data,
-        settings(job.train),
-        [run.init_seed for run in padded],
-        [run.data_seed for run in padded],
-        [run.noise_seed for run in padded],
-        progress=lambda steps: progress(steps * len(job.runs)),
-        snapshot=snapshot,
-    )
+    reached = 0
+
+    def report(steps: int) -> None:
+        nonlocal reached
+        reached = steps
+        progress(steps * len(job.runs))
+
+    try:
+        trained = train(
+            trainer,
+            data,
+            settings(job.train),
+            [run.init_seed for run in padded],
+            [run.data_seed for run in padded],
+            [run.noise_seed for run in padded],
+            progress=report,
+            snapshot=snapshot,
+        )
+    except (Exception, SystemExit) as error:  # a user's network may raise anything, at any step
+        where, line = place(traceback.extract_tb(error.__traceback__))
+        if not where:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"network: {job.arm.network!r}: {where}: `{line[:100]}`: {type(error).__name__}: {reason} "
+            f"(stack {job.name}, after {reached} of {job.train.steps} steps)"
+        ) from error
     with replacing(folder, first_wins=True) as temporary:  # another process may be finishing the same stack
         temporary.mkdir()
         _save(job, trained, data, temporary)

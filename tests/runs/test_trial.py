@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from infinito import params, tasks, training
 from infinito.runs import trial
+from infinito.stages import STAGES
 from infinito.training import vectorizable
+from tests.conftest import in_process
 
 VOCABULARY, LENGTH = 10, 6
 
@@ -202,3 +204,21 @@ def test_a_module_asks_the_place_of_an_embedding_for_its_size(data: tasks.Data) 
             return self.head(self.embedding(ids) * self.embedding.embedding_dim**0.5 / self.embedding.num_embeddings)
 
     vectorizable.check("Scaled", Scaled, data, compiled=False)
+
+
+def test_what_a_network_raises_at_a_late_step_is_one_line(write_study: Callable[..., Path]) -> None:
+    folder = write_study(
+        {
+            "train.candidate": {"network": "tests.users:Ends", "settings": {}},
+            "train.engine": "loop",
+            "train.steps": 60,
+        }
+    )
+    study = params.load_study(folder)
+    STAGES["prepare"](study, in_process)
+    with pytest.raises(
+        ValueError,
+        match=r"^network: 'tests.users:Ends': tests/users.py:\d+: `sys.exit\(\"no more\"\)`: SystemExit: no more "
+        r"\(stack candidate-pairs-00, after 10 of 60 steps\)$",
+    ):
+        STAGES["train"](study, in_process)
