@@ -118,7 +118,8 @@ async def _clear_schedules(client: PrefectClient) -> set[UUID]:
     found = {deployment.id for deployment in await _deployments(client)}
     waiting = await _flow_runs(client, found, "SCHEDULED")
     for deployment in found:
-        await client.pause_deployment(deployment)
+        # not client.pause_deployment, which leaves what is already due
+        await client.request("POST", "/deployments/{id}/pause_deployment", path_params={"id": deployment})
     return {run.deployment_id for run in waiting if run.deployment_id and run.auto_scheduled and _is_due(run)}
 
 

@@ -62,6 +62,24 @@ def _replicated(y: Array, within: Sequence[str]) -> tuple[Array, list[str], dict
     return y, names, constant
 
 
+def _known(x: ArrayLike) -> float | None:
+    return float(x) if np.isfinite(x) else None  # type: ignore[arg-type]
+
+
+def _without_effect(y: Array) -> list[str]:
+    """The seeds, init or data, that change no run: for each of the others all runs are equal bit for bit.
+
+    Args:
+        y: a grid [I, J, ..], not a number where a run is missing.
+    """
+    found = []
+    for axis, name in enumerate(("init", "data")):
+        one = np.fmax.reduce(y, axis=axis, keepdims=True)  # a run that is there
+        if (np.isnan(y) | (y == one)).all():
+            found.append(name)
+    return found
+
+
 def _balanced(y: Array, within: Sequence[str], alpha: float) -> dict[str, Any]:
     """The result of `attribute` for a complete grid, by analysis of variance."""
     ms = mean_squares(y, within)
@@ -78,7 +96,7 @@ def _balanced(y: Array, within: Sequence[str], alpha: float) -> dict[str, Any]:
         }
     tests: dict[str, float | None] = {}
     for name, (f, p) in f_test(ms).items():
-        tests |= {f"F_{name}": float(f) if math.isfinite(f) else None, f"p_{name}": float(p)}
+        tests |= {f"F_{name}": _known(f), f"p_{name}": _known(p)}
     crossed = crossed_test(ms, alpha)
     more = [
         f"{RELIABLE_SEEDS - n} more {kind} seed{'s' * (RELIABLE_SEEDS - n > 1)}"
@@ -93,7 +111,7 @@ def _balanced(y: Array, within: Sequence[str], alpha: float) -> dict[str, Any]:
         "crossed": estimate(float(crossed.mean), float(crossed.ci_low), float(crossed.ci_high), y.size)
         | {
             "se": float(crossed.se),
-            "t": float(crossed.t) if math.isfinite(crossed.t) else None,
+            "t": _known(crossed.t),
             "df": float(crossed.df),
             "p_value": float(crossed.p),
             "reliable": not more,
@@ -101,7 +119,7 @@ def _balanced(y: Array, within: Sequence[str], alpha: float) -> dict[str, Any]:
             if more
             else None,
         },
-        "icc": {name: float(x) if math.isfinite(x) else None for name, x in icc(ms).items()},
+        "icc": {name: _known(x) for name, x in icc(ms).items()},
         "blup_init": [float(x) for x in blup(grid(y))],
         "note": None,
     }
@@ -144,11 +162,25 @@ def _unbalanced(y: Array, within: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _sentence(result: Mapping[str, Any], alpha: float) -> str:
+def _widen(parts: dict[str, Estimate], idle: Sequence[str]) -> None:
+    """Take back what components [0, 0] of seeds that change nothing would claim of all other seeds.
+
+    A few seeds that are equal do not show how large the variance over fresh ones is, nor any share of it.
+    """
+    for name, part in parts.items():
+        part |= {"share_ci_low": 0.0, "share_ci_high": 1.0}
+        if name in idle or name.startswith("interaction"):
+            part |= {"ci_low": None, "ci_high": None}
+
+
+def _sentence(result: Mapping[str, Any], idle: Sequence[str], alpha: float) -> str:
     """Which source explains how much, in one sentence; a source whose F test says nothing is not said to matter."""
     parts: dict[str, Estimate] = result["components"]
     if not any(part["value"] for part in parts.values()):
-        return "All runs are equal: there is no variance to explain."
+        return (
+            "All runs are equal: there is no variance to explain, and neither the init seed nor the data seed decides "
+            "anything here."
+        )
 
     def share(name: str) -> str:
         part = parts[name]
@@ -159,7 +191,11 @@ def _sentence(result: Mapping[str, Any], alpha: float) -> str:
     if result["method"] != "ANOVA":
         shares = ", ".join(f"{SOURCES[name]} {share(name)}" for name in ranked)
         return f"Some runs are missing, so no source is shown to matter; estimated shares of the variance: {shares}."
-    p = {name: result[f"p_{name}"] for name in parts if f"p_{name}" in result}
+    if idle:
+        shares = ", ".join(f"{share(name)} is due to {SOURCES[name]}" for name in ranked if parts[name]["value"])
+        nothing = (f"all runs of these {x} seeds are equal: the {x} seed decides nothing here" for x in idle)
+        return f"Of the variance between runs {shares}; {'; '.join(nothing)}."
+    p = {name: result[f"p_{name}"] for name in parts if result.get(f"p_{name}") is not None}
     # the innermost source has no test, and needs none: it is what is left when nothing else matters
     leading, *others = (name for name in ranked if p.get(name, 0.0) < alpha and parts[name]["value"])
     largest = " (the largest estimated share)" if leading == ranked[0] and others else ""
@@ -193,6 +229,8 @@ def attribute(
         deterministic: are reruns of identical seeds equal bit for bit? None without reruns. Replicates that are all
             equal are none: their component is 0 with limits 0, and all else is computed from one run of each.
         F_init, p_init, F_data, p_data, and the same for every other source but the innermost: does it matter at all?
+            None where nothing says how far chance goes: of seeds that change nothing there is no test, their component
+            is 0 with limits None, and all shares have the limits 0 and 1.
         grand_mean: mean of all runs.
         crossed: estimate of the grand mean over fresh seeds, n = number of runs, and se, t, df, p_value, `reliable` (at
             least 5 seeds of both kinds), `note` (what to run otherwise, or None).
@@ -211,7 +249,7 @@ def attribute(
     named = ([], [third], ["noise", "nondeterminism"])[y.ndim - 2]
     y, within, constant = _replicated(y, named)
     result = _balanced(y, within, alpha) if np.isfinite(y).all() else _unbalanced(y, within)
-    parts = result["components"]
+    parts, idle = result["components"], _without_effect(y)
     if constant and not within:  # there is no residual that the interaction could be mixed with
         parts["interaction"] = parts.pop("interaction_and_residual")  # the last one, so the order stays
     for name in named:
@@ -221,7 +259,10 @@ def attribute(
     total = sum(part["value"] for part in parts.values())
     for part in parts.values():
         part["share"] = part["value"] / total if total > 0 else None
+    if idle and result["method"] == "ANOVA" and total > 0:
+        _widen({name: part for name, part in parts.items() if name not in constant}, idle)
+        result |= {key: None for key in result if key.startswith(("F_", "p_"))}
     reruns = "nondeterminism" in within or "nondeterminism" in constant
     result["deterministic"] = "nondeterminism" in constant if reruns else None
-    result["sentence"] = _sentence(result, alpha)
+    result["sentence"] = _sentence(result, idle, alpha)
     return result

@@ -123,7 +123,9 @@ def select(y: ArrayLike) -> dict[str, Any]:
             matter at all: E[max of I] * sqrt(MS_interaction / (J K)).
         best_cell: the cell of least loss: index [i, j], gain over the mean of all cells, and expected_best_by_luck, the
             gain that the best of I J equal cells shows on average: E[max of I J] * SD of the cells.
-        F_init, p_init: is there any lasting difference between init seeds to select?
+        F_init, p_init: is there any lasting difference between init seeds to select? None where there is nothing to
+            measure it by: all runs of a data seed, or of an init seed, are equal.
+        note: None, or that there is nothing to select.
         expected_best_curve: mean loss expected of the best of n = 1 .. I // 2 init seeds on this grid.
 
     Raises:
@@ -150,7 +152,10 @@ def select(y: ArrayLike) -> dict[str, Any]:
             "expected_best_by_luck": expected_maximum(cell.size) * float(cell.std(ddof=1)),
         },
         "F_init": f if math.isfinite(f) else None,
-        "p_init": p,
+        "p_init": p if math.isfinite(p) else None,
+        "note": "all runs of these init seeds are equal: the init seed decides nothing here"
+        if (y == y[:1]).all()
+        else None,
         "expected_best_curve": [-x for x in expected_best_curve(-mean_loss)],
     }
 

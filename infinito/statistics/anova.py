@@ -121,10 +121,15 @@ def mean_squares(y: ArrayLike, within: Sequence[str] = ("residual",)) -> MeanSqu
         cell, runs = (first + mean)[..., 0], runs * count
     row, column = cell.mean(-1, keepdims=True), cell.mean(-2, keepdims=True)
     grand = cell.mean((-2, -1), keepdims=True)
+    # a seed that changes nothing has mean squares of exactly 0, not of what rounding leaves
+    no_init = (cell == cell[..., :1, :]).all((-2, -1))
+    no_data = (cell == cell[..., :1]).all((-2, -1))
     return MeanSquares(
-        init=j * runs * ((row - grand) ** 2).sum((-2, -1)) / (i - 1),
-        data=i * runs * ((column - grand) ** 2).sum((-2, -1)) / (j - 1),
-        interaction=runs * ((cell - row - column + grand) ** 2).sum((-2, -1)) / ((i - 1) * (j - 1)),
+        init=np.where(no_init, 0.0, j * runs * ((row - grand) ** 2).sum((-2, -1)) / (i - 1)),
+        data=np.where(no_data, 0.0, i * runs * ((column - grand) ** 2).sum((-2, -1)) / (j - 1)),
+        interaction=np.where(
+            no_init | no_data, 0.0, runs * ((cell - row - column + grand) ** 2).sum((-2, -1)) / ((i - 1) * (j - 1))
+        ),
         within=dict(reversed(squares.items())),
         grand_mean=grand[..., 0, 0],
         shape=(i, j, *(count for count in counts if count > 1)),
@@ -213,13 +218,15 @@ def f_test(ms: MeanSquares) -> dict[str, tuple[Array, Array]]:
     """F tests of "this source does not matter", for every source but the innermost.
 
     Returns:
-        {init: (F, p), data: (F, p), ...}; keys as in `components`.
+        {init: (F, p), data: (F, p), ...}; keys as in `components`. Not a number where there is no yardstick: the source
+        inside has a mean square of 0, so that nothing says how far chance goes.
     """
     strata, tests = ms.strata, {}
     for name, s in strata.items():
         if s.inside is not None:
             inside = strata[s.inside]
-            f = ratio_to_error(s.square, inside.square)
+            yardstick = np.where(inside.square > 0, inside.square, np.nan)
+            f = s.square / yardstick
             tests[name] = f, stats.f.sf(f, s.df, inside.df)
     return tests
 

@@ -246,7 +246,7 @@ def test_however_much_was_missed_is_made_up_for_by_one_run_of_each_study(study: 
     other = study / "studies" / "second"
     other.mkdir()
     (other / "dvc.yaml").write_text('{"stages": {"only": {"cmd": "true"}}}')
-    both = ("--every", "1h", "--study", str(study), str(other))
+    both = ("--every", "1d", "--study", str(study), str(other))
     with served(study, *both) as url:
         assert eventually(lambda: len(flow_runs(url, "Scheduled")) >= 6)
         assert len(flow_runs(url, "Scheduled")) <= 2 * 10  # so little is planned ahead

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from infinito.questions.attribute import SOURCES, attribute
 from infinito.statistics import anova
@@ -200,9 +201,46 @@ def test_constant_grid_with_a_missing_run():
 
 def test_constant_grid():
     result = attribute(np.full((3, 4), 2.5))
-    assert result["p_init"] == 1 and result["crossed"]["se"] == 0
+    assert [result[f"{x}_{y}"] for x in ("F", "p") for y in ("init", "data")] == [None] * 4
+    assert result["crossed"]["se"] == 0 and "neither the init seed nor the data seed decides" in result["sentence"]
     assert all(part["value"] == 0 and part["share"] is None for part in result["components"].values())
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize(("idle", "busy"), [("init", "data"), ("data", "init")])
+@pytest.mark.parametrize("runs", [(), (3,)])
+def test_a_seed_that_changes_nothing_is_named_and_proves_nothing_of_other_seeds(idle, busy, seeds, runs):
+    """Constant initial weights, or data in one order, without dropout: 0.1 + 0.2 leaves no rounding to be tested."""
+    one = 0.1 + np.random.default_rng(0).standard_normal((1, seeds, *runs)) / 3
+    y = np.repeat(one, seeds, axis=0)
+    result = attribute(y if idle == "init" else y.swapaxes(0, 1), third="noise")
+    assert {key: result[key] for key in result if key[:2] in ("F_", "p_")}.keys() >= {"F_init", "p_init", "p_data"}
+    assert all(result[key] is None for key in result if key[:2] in ("F_", "p_"))
+    said = f"; all runs of these {idle} seeds are equal: the {idle} seed decides nothing here."
+    assert result["sentence"].endswith(said) and "is due to" in result["sentence"]
+    parts = result["components"]
+    assert all((part["share_ci_low"], part["share_ci_high"]) == (0, 1) for part in parts.values())
+    assert parts[idle]["value"] == 0 and parts[idle]["ci_low"] is None and parts[idle]["ci_high"] is None
+    if not runs:
+        variance = one.var(ddof=1)
+        assert parts[busy]["value"] == pytest.approx(variance) and parts[busy]["share"] == 1
+        low, high = (seeds - 1) * variance / stats.chi2.isf([0.025, 0.975], seeds - 1)  # as wide as these seeds allow
+        assert (parts[busy]["ci_low"], parts[busy]["ci_high"]) == (pytest.approx(low), pytest.approx(high))
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_noise_alone():
+    y = np.tile(np.random.default_rng(0).standard_normal(4), (3, 3, 1))
+    result = attribute(y, third="noise")
+    assert (
+        "the init seed decides nothing here; all runs of these data seeds are equal: the data seed decides"
+        in (result["sentence"])
+    )
+    assert result["sentence"].startswith(
+        "Of the variance between runs 100% [0%, 100%] is due to the noise seed; all runs"
+    )
+    assert result["p_init"] is None and result["p_data"] is None
 
 
 GRIDS = st.tuples(st.integers(2, 5), st.integers(2, 5), st.integers(1, 3)).flatmap(

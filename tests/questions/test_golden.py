@@ -135,8 +135,19 @@ def test_the_conditional_estimate_is_as_biased_as_it_is_said_to_be(variance, bia
 
 def test_select_of_a_constant_grid():
     result = g.select(np.ones((4, 3)))
-    assert result["best"]["naive_gain"] == 0 and result["best"]["james_stein_gain"] == 0 and result["p_init"] == 1
+    assert result["best"]["naive_gain"] == 0 and result["best"]["james_stein_gain"] == 0
+    assert result["F_init"] is None and result["p_init"] is None
+    assert result["note"] == "all runs of these init seeds are equal: the init seed decides nothing here"
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_an_init_seed_that_decides_nothing_is_not_selected_for_anything():
+    y = np.tile(np.random.default_rng(0).standard_normal(5), (4, 1))
+    result = g.select(y)
+    assert [row["naive_gain"] for row in result["ranking"]] == [0] * 4 and result["expected_best_by_luck"] == 0
+    assert result["F_init"] is None and result["p_init"] is None and "decides nothing here" in result["note"]
+    assert g.select(y.T)["p_init"] is None and g.select(y.T)["note"] is None  # they differ, by what is no luck
+    assert g.select(y + np.random.default_rng(1).standard_normal((4, 5)))["note"] is None
 
 
 @pytest.mark.parametrize(
