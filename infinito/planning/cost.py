@@ -3,17 +3,20 @@
 import functools
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from infinito import networks, params, tasks, training
 from infinito.runs import engine
 from infinito.runs.provenance import this_device
 from infinito.runs.stacks import bytes_per_run, check_train, stack_width
 from infinito.seeds import POOL_SIZE
-from infinito.training.memory import MARGIN
+from infinito.training.memory import MARGIN, ROWS
 
 LONGEST = 10.0  # years
 HOURS = 365.25 * 24
@@ -141,9 +144,19 @@ def _bytes(train: params.Train, arm: str, data: tasks.Data, device: str, workers
     how = train.of(arm)
     settings = how.trunk | dict(data.task.given) | how.arms[arm].settings
     make = functools.partial(networks.build, how.arms[arm].network, **settings)
+    _fitting(arm, _rows(make), 1, device, 1)  # or there would be no memory to build it in
     predicted = bytes_per_run(how.model_copy(update={"engine": "loop"}), arm, make, data, device)
     _fitting(arm, predicted, 1, device, 1)
     return predicted
+
+
+def _rows(make: Callable[[], nn.Module]) -> int | None:
+    """Bytes of the weights of a run, their moments and gradient; None where the constructor looks at what it draws."""
+    try:
+        with FakeTensorMode():
+            return ROWS * sum(p.numel() * p.element_size() for p in make().parameters())
+    except Exception:  # a user's constructor may raise anything
+        return None
 
 
 def _fitting(arm: str, per_run: int | None, together: int, device: str, workers: int) -> int | None:
