@@ -50,7 +50,7 @@ def create(study: Path, states: Mapping[str, State[Any]]) -> None:
             file = study / "results" / f"{stage}.json"
             if _done(states, stage) and file.is_file():
                 found = read_json(file)
-                said = f"{heading(found)}: {markdown(found['sentence'])} ({file.name} of {about})"
+                said = f"{markdown(heading(found))}: {markdown(found['sentence'])} ({file.name} of {about})"
                 create_markdown_artifact(figures(found), key=key, description=said)
     except (ValueError, FileNotFoundError) as error:
         get_run_logger().warning("no artifacts: %s", error)
@@ -85,7 +85,7 @@ def heading(found: dict[str, Any]) -> str:
 
 def figures(found: dict[str, Any]) -> str:
     """A result as Markdown: what came out as its heading, what its plan is, and its figures as a table."""
-    head = [f"# {heading(found)}", ""] if found.keys() & {"verdict", "status"} else []
+    head = [f"# {markdown(heading(found))}", ""] if found.keys() & {"verdict", "status"} else []
     head += [f"**{markdown(found['sentence'])}**", ""] if "sentence" in found else []
     head += [markdown(found["plan"]["label"]), ""] if "plan" in found else []
     ordered = {key: found[key] for key in (*FIRST, *found) if key in found and key not in LEFT_OUT}
