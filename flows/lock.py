@@ -10,10 +10,12 @@ import fcntl
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -107,6 +109,22 @@ def hold(study: Path, waiting: Callable[[str], None] | None = None) -> Iterator[
                 _remove(path)
 
 
+def die_with_dvc() -> None:
+    """Let this process, a stage, end when the `dvc` that runs it ends, even by kill -9.
+
+    A shell may stand between the two, which outlives `dvc`: what the kernel does for the child of a process that ends
+    (`fanout.die_with_parent`) then does not reach the stage.
+    """
+    owner = _owner()
+    if owner.pid != os.getpid():
+        threading.Thread(target=_end_after, args=(owner.pid,), daemon=True).start()
+
+
+def _end_after(owner: int) -> None:
+    _wait_for_end(owner)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _lock(path: Path) -> IO[str] | None:
     """The file, locked; None if another process has locked it."""
     while True:
@@ -187,13 +205,17 @@ def _leave_keeper(owner: int, file: IO[str]) -> None:
 
 def _keep(owner: int, path: Path) -> None:
     os.chdir("/")  # the study's folder may be on a disk that is to be unmounted
+    _wait_for_end(owner)
+    _remove(path)
+
+
+def _wait_for_end(process: int) -> None:
     if hasattr(os, "pidfd_open"):
         with suppress(ProcessLookupError):
-            select.select([os.pidfd_open(owner)], [], [])
+            select.select([os.pidfd_open(process)], [], [])
     else:
         with suppress(psutil.NoSuchProcess):
-            psutil.Process(owner).wait()
-    _remove(path)
+            psutil.Process(process).wait()
 
 
 if __name__ == "__main__":

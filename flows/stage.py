@@ -58,6 +58,7 @@ def guarded(work: Callable[[], None]) -> int:
     works, are one line and 1.
     """
     fanout.die_with_parent()
+    lock.die_with_dvc()
     try:
         work()
     except (ValueError, FileNotFoundError) as error:

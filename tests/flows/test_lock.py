@@ -95,17 +95,18 @@ def test_dvc_repro_by_hand_holds_the_study_between_its_stages(study: Path) -> No
         with lock.hold(study):
             pass
     (study / "go").touch()
-    assert by_hand.wait(toy.SECONDS) == 0, by_hand.communicate()
-    by_hand.communicate()
+    assert by_hand.wait(toy.SECONDS) == 0
+    by_hand.communicate(timeout=toy.SECONDS)
     assert eventually(lambda: is_free(study) and not toy.processes_of(study))
 
 
-def test_killing_dvc_frees_the_study(study: Path) -> None:
-    by_hand = start(DVC, study)
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])  # the one becomes the stage, the other starts it and waits
+def test_killing_dvc_frees_the_study(study: Path, shell: str) -> None:
+    by_hand = start(DVC, study, SHELL=shell)
     assert eventually(lambda: trains(study))
     assert not is_free(study)
     by_hand.kill()
-    by_hand.communicate()
+    by_hand.communicate(timeout=toy.SECONDS)
     assert eventually(lambda: is_free(study) and not toy.processes_of(study))
 
 
