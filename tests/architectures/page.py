@@ -12,18 +12,14 @@ BEGIN, END = "<!-- made by python -m tests.architectures -->", "<!-- end of what
 def table(found: dict[str, dict[str, Outcome]]) -> str:
     """Markdown: a network a row, an engine a column, compiled or not."""
     ways = [(engine, how) for engine in ENGINES for how in HOW]
-    lines = [
-        f"| | {' | '.join(engine + how for engine, how in ways)} | why not stacked |",
-        "|---" * (len(ways) + 2) + "|",
-    ]
+    titles = ["", *(engine + how for engine, how in ways), "why not stacked"]
+    rows = [titles, ["---"] * len(titles)]
     for name, row in found.items():
-        refusals = [one.line for one in row.values() if one.line]
-        why = _reason(refusals[0]) if refusals and refusals[0] else ""
         family = cases()[name].partition(":")[0].rpartition(".")[2]
-        lines.append(
-            f"| `{family}.{name}` | {' | '.join(_cell(row.get(engine + how), how) for engine, how in ways)} | {why} |"
-        )
-    return "\n".join(lines)
+        cells = [_cell(row.get(engine + how), how) for engine, how in ways]
+        refusals = [_reason(one.line) for one in row.values() if one.line]
+        rows.append([f"`{family}.{name}`", *cells, *(refusals[:1] or [""])])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _cell(outcome: Outcome | None, how: str) -> str:
