@@ -31,7 +31,7 @@ SETTINGS = training.Settings(
     clip_norm=1.0,
     curve_every=3,
 )
-# Largest difference of a weight: in double precision, and in single. There Adam makes a step of the learning rate out of
+# Largest difference of a weight, in double precision and in single. There Adam makes a step of the learning rate out of
 # a gradient that is zero but for rounding, as that of the keys' bias in attention is.
 SMALL = {"": 1e-6, " compiled": 1e-4}
 DIGITS = params.Arrays(
