@@ -141,6 +141,7 @@ def test_a_schedule_does_not_depend_on_when_it_was_started() -> None:
     assert schedule(None, None) is None
 
 
+@pytest.mark.slow
 def test_up_and_down(study: Path) -> None:
     port = str(toy.free_port())
     up = toy.serve(study, "up", "--port", port, "--cron", "0 3 * * *")

@@ -31,6 +31,7 @@ def stage(folder: Path, name: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_where_it_was(write_study: Callable[..., Path]) -> None:
     changes = {"train.steps": 60, "train.stack": 4}
     killed, whole = write_study(changes, "killed"), write_study(changes, "whole")
@@ -100,6 +101,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_two_processes_may_finish_the_same_stack(write_study: Callable[..., Path]) -> None:
     folder = write_study()
     STAGES["prepare"](load_study(folder), in_process)

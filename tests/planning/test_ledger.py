@@ -65,6 +65,7 @@ def under_a_plan(folder: Path, infinito: Infinito, *arguments: str) -> dict[str,
     return settings
 
 
+@pytest.mark.slow
 def test_a_network_that_is_changed_after_the_result_is_named_and_so_are_earlier_plans(
     infinito: Infinito, write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
