@@ -32,8 +32,9 @@ SETTINGS = training.Settings(
     curve_every=3,
 )
 # Largest difference of a weight, in double precision and in single. There Adam makes a step of the learning rate out of
-# a gradient that is zero but for rounding, as that of the keys' bias in attention is.
-SMALL = {"": 1e-6, " compiled": 1e-4}
+# a gradient that is zero but for rounding, as that of the keys' bias in attention is: the plain loop itself, in single
+# precision, is up to 9e-4 away from itself in double (attention's biases; next to them 3e-7).
+SMALL = {"": 1e-6, " compiled": 1e-3}
 DIGITS = params.Arrays(
     task="arrays",
     source="sklearn.datasets:load_digits",
