@@ -30,11 +30,11 @@ def strings_and_numbers(x):
     return {"": x}
 
 
-def assert_same(got, expected):
+def assert_same(got, expected, rel=1e-6):
     got, expected = strings_and_numbers(got), strings_and_numbers(expected)
     assert got.keys() == expected.keys()
     for key, value in expected.items():
-        assert got[key] == (pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value), key
+        assert got[key] == (pytest.approx(value, rel=rel, abs=rel * 1e-3) if isinstance(value, float) else value), key
 
 
 def negated(x):

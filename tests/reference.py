@@ -17,6 +17,17 @@ from infinito.training import Settings, drawing, learning_rate
 from infinito.training.program import lazy
 from infinito.training.randomness import borrowed, seed_step
 
+THREE_STEPS = Settings(
+    steps=3,
+    batch=4,
+    learning_rate=0.003,
+    warmup=0,
+    schedule="constant",
+    weight_decay=0.01,
+    clip_norm=1.0,
+    curve_every=3,
+)
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -48,7 +48,7 @@ def main() -> None:
 def measure(name: str, how: str) -> None:
     """Print what comes out of a network by both engines, as a line of JSON."""
     torch.set_num_threads(1)
-    print(json.dumps({engine: asdict(attempt(cases()[name], engine, how != "")) for engine in ENGINES}))
+    print(json.dumps({engine: asdict(attempt(cases()[name], engine, how)) for engine in ENGINES}))
 
 
 if __name__ == "__main__":

@@ -404,10 +404,10 @@ class Codebook(Model):
 
 
 class Hooked(Model):
-    """A forward hook changes what a layer gives, another keeps it."""
+    """One hook changes what a layer is given, another what it gives."""
 
     def make(self) -> None:
-        self.layer, self.seen = nn.Linear(self.width, self.width), []
+        self.layer = nn.Linear(self.width, self.width)
         self.layer.register_forward_hook(lambda module, given, out: torch.tanh(out))
         self.layer.register_forward_pre_hook(lambda module, given: (given[0] * 2,))
 

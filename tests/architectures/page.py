@@ -11,23 +11,23 @@ BEGIN, END = "<!-- made by python -m tests.architectures -->", "<!-- end of what
 
 def table(found: dict[str, dict[str, Outcome]]) -> str:
     """Markdown: a network a row, an engine a column, compiled or not."""
-    ways = [(engine, how) for engine in ENGINES for how in HOW]
-    titles = ["", *(engine + how for engine, how in ways), "why not stacked"]
+    ways = [engine + how for engine in ENGINES for how in HOW]
+    titles = ["", *ways, "why not stacked"]
     rows = [titles, ["---"] * len(titles)]
     for name, row in found.items():
         family = cases()[name].partition(":")[0].rpartition(".")[2]
-        cells = [_cell(row.get(engine + how), how) for engine, how in ways]
+        cells = [_cell(row.get(way)) for way in ways]
         refusals = [_reason(one.line) for one in row.values() if one.line]
         rows.append([f"`{family}.{name}`", *cells, *(refusals[:1] or [""])])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _cell(outcome: Outcome | None, how: str) -> str:
+def _cell(outcome: Outcome | None) -> str:
     if outcome is None:
         return "not measured"
     if outcome.difference is None:
         return f"one line, {outcome.seconds:.1f} s"
-    if outcome.difference < SMALL[how]:
+    if outcome.difference < SMALL:
         return f"agrees, {outcome.seconds:.1f} s"
     return f"differs by {outcome.difference:.1g}, {outcome.seconds:.1f} s"
 

@@ -16,7 +16,7 @@ from transformers import (
 
 
 class Wrapped(nn.Module):
-    """The body with a head; `body` names what it is made of."""
+    """A body of transformers, which gives states [B, T, D], and a head: logits [B, T, V]."""
 
     def __init__(self, body: nn.Module, vocabulary: int, width: int) -> None:
         super().__init__()

@@ -11,34 +11,28 @@ import pytest
 
 from infinito.params import load_study
 from tests.architectures import page
-from tests.architectures.trial import DIGITS, ENGINES, SMALL, TRUNK, attempt, cases, read_found
+from tests.architectures.trial import DIGITS, ENGINES, SMALL, TRUNK, attempt, cases, is_of_images, read_found
 from tests.conftest import ROOT
 
 CASES = cases()
 FOUND = read_found()
-HOW = pytest.mark.parametrize(
-    "compiled",
-    [False, pytest.param(True, marks=pytest.mark.slow)],  # compiling takes 5 to 20 seconds a network
-    ids=["", "compiled"],
-)
+COMPILED = pytest.param(" compiled", marks=pytest.mark.slow)  # it takes 5 to 30 seconds a network
 
 
-@HOW
+@pytest.mark.parametrize("how", ["", COMPILED])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", CASES)
-def test_it_agrees_with_the_plain_loop_or_is_refused_in_one_line(name: str, engine: str, compiled: bool) -> None:
-    found = attempt(CASES[name], engine, compiled)
-    measured = FOUND[name].get(f"{engine} compiled" if compiled else engine)
+def test_it_agrees_with_the_plain_loop_or_is_refused_in_one_line(name: str, engine: str, how: str) -> None:
+    found = attempt(CASES[name], engine, how)
+    measured = FOUND[name].get(engine + how)
     assert measured is None or found.line == measured.line
-    if found.line is None:
-        assert found.difference is not None
-        if name == "StochasticDepth" and compiled:  # compiled, torch.rand draws other numbers: the same ones every time
-            assert attempt(CASES[name], engine, compiled).difference == found.difference
-            return
-        assert found.difference < SMALL[" compiled" if compiled else ""]
-        return
-    assert engine == "stacked" and "\n" not in found.line
-    assert found.line.startswith(f"network: '{CASES[name]}': ") and "; instead: " in found.line
+    if found.line is not None:
+        assert engine == "stacked" and "\n" not in found.line
+        assert found.line.startswith(f"network: '{CASES[name]}': ") and "; instead: " in found.line
+    elif name == "StochasticDepth" and how:  # compiled, torch.rand draws other numbers: the same ones every time
+        assert attempt(CASES[name], engine, how).difference == found.difference
+    else:
+        assert found.difference is not None and found.difference < SMALL
 
 
 def test_the_docs_say_what_was_measured() -> None:
@@ -49,10 +43,8 @@ def test_the_docs_say_what_was_measured() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_it_goes_through_the_stages_in_a_fresh_process(
-    name: str, write_study: Callable[..., Path], tmp_path: Path
-) -> None:
-    images = "vision" in CASES[name]
+def test_it_goes_through_the_stages_in_a_fresh_process(name: str, write_study: Callable[..., Path]) -> None:
+    images = is_of_images(CASES[name])
     study = write_study(
         ({"prepare": DIGITS.model_dump()} if images else {"prepare.max_depth": 4})
         | {

@@ -19,18 +19,9 @@ from infinito.runs.table import Run
 from infinito.stages import STAGES
 from infinito.training import vectorizable
 from tests.conftest import OF_TOKENS, in_process
+from tests.reference import THREE_STEPS as SETTINGS
 from tests.reference import train_one
 
-SETTINGS = training.Settings(
-    steps=3,
-    batch=4,
-    learning_rate=0.003,
-    warmup=0,
-    schedule="constant",
-    weight_decay=0.01,
-    clip_norm=1.0,
-    curve_every=3,
-)
 WORKING = [
     "Assigned",
     "AttentionWithoutDropout",
