@@ -12,7 +12,8 @@ import pytest
 
 from infinito.params import load_study
 from infinito.planning import cost
-from tests.conftest import ROOT, Infinito
+from infinito.stages import STAGES
+from tests.conftest import ROOT, Done, Infinito, in_process
 from tests.recorded import git
 
 NETWORK = """
@@ -98,12 +99,9 @@ def test_what_cannot_be_trained_is_one_line(
     assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
 
 
-def run(where: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "INFINITO_WORKERS": "1", "INFINITO_COMPILE": "0"}
-    return subprocess.run([sys.executable, *command], cwd=where, capture_output=True, text=True, env=environment)
-
-
-def test_every_command_finds_what_the_stages_find(write_study: Callable[..., Path], tmp_path: Path) -> None:
+def test_every_command_finds_what_the_stages_find(
+    infinito: Infinito, write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Networks beside params.yaml and in the root of the repository, for commands from anywhere."""
     git(tmp_path, "init", "-q", ".")
     study = write_study(
@@ -120,18 +118,24 @@ def test_every_command_finds_what_the_stages_find(write_study: Callable[..., Pat
     for package in (study / "beside", tmp_path / "above"):
         package.mkdir()
         (package / "net.py").write_text(NETWORK)
-    # as the console script does, which has no folder of its own on the path
-    program = "import sys; sys.path.remove(''); sys.argv[0] = 'infinito'; from infinito.cli import main; main()"
+    monkeypatch.chdir(tmp_path.parent)
+    path = [folder for folder in sys.path if folder]  # of the console script, which has no folder of its own on it
 
-    def infinito(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run(tmp_path.parent, "-c", program, *arguments, "--study", str(study))
+    def command(*arguments: str) -> Done:
+        """As in a process of its own: nothing is found or imported yet."""
+        monkeypatch.setattr(sys, "path", [*path])
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("beside", "above")]:
+            del sys.modules[name]
+        done = infinito(*arguments, "--study", str(study))
+        assert done.returncode == 0, done.stderr
+        return done
 
-    done = infinito("check")
+    said = command("check").stdout
+    assert "candidate: beside.net:Network, " in said and "baseline: above.net:Network, " in said
+    STAGES["prepare"](load_study(study), in_process)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "INFINITO_WORKERS": "1"}
+    stage = [sys.executable, "-m", "flows.stage", "train"]  # a process of its own, whose workers have to find them too
+    done = subprocess.run(stage, cwd=study, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "candidate: beside.net:Network, " in done.stdout and "baseline: above.net:Network, " in done.stdout
-    for stage in ("prepare", "train"):
-        done = run(study, "-m", "flows.stage", stage)
-        assert done.returncode == 0, done.stderr
-    for command in (("plan", "--pilot", "8", "--pairs", "10"), ("verify", "--sample", "1")):
-        done = infinito(*command)
-        assert done.returncode == 0, done.stderr
+    command("plan", "--pilot", "8", "--pairs", "10")
+    command("verify", "--sample", "1")
