@@ -130,9 +130,11 @@ def test_other_text_is_no_number(write_study: Callable[..., Path], text: str) ->
 
 def test_an_experiment_may_set_a_small_learning_rate(write_study: Callable[..., Path]) -> None:
     folder = write_study()
-    (folder / ".gitignore").write_text("/checked\n")
-    command = f"{sys.executable} -m infinito check > checked"
-    stages = {"check": {"cmd": command, "params": ["train"], "outs": [{"checked": {"cache": False}}]}}
+    (folder / ".gitignore").write_text("/read\n")
+    program = "from pathlib import Path; from infinito.params import load_study; "
+    program += "print(load_study(Path()).params.train.learning_rate)"
+    command = f'{sys.executable} -c "{program}" > read'
+    stages = {"read": {"cmd": command, "params": ["train"], "outs": [{"read": {"cache": False}}]}}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     git(folder, "init", "-q", ".")
     dvc(folder, "init", "--quiet")
@@ -142,4 +144,4 @@ def test_an_experiment_may_set_a_small_learning_rate(write_study: Callable[..., 
     assert "1e-06" in (folder / "params.yaml").read_text()
     train = load_study(folder).params.train
     assert (train.learning_rate, train.optimiser.model_dump()["epsilon"]) == (1e-6, 1e-10)
-    assert "study tiny" in (folder / "checked").read_text()
+    assert (folder / "read").read_text() == "1e-06\n"
