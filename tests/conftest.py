@@ -1,5 +1,6 @@
 """Tiny real studies: the same code and the same stages as the real ones, a few steps long."""
 
+import gc
 import os
 import shutil
 import sys
@@ -79,6 +80,13 @@ TINY: dict[str, Any] = {
 def _one_thread() -> None:
     """As in the workers: the bits of a CPU run are promised for one thread."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen() -> None:
+    """What importing has made stays: a collection of garbage, which statsmodels asks for, need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

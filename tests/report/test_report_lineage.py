@@ -8,6 +8,7 @@ import yaml
 
 from infinito import report
 from infinito.params import load_study
+from infinito.report.draw import Figure
 from infinito.report.evidence import gather
 from infinito.report.tables import lineage
 from infinito.storage import read_json, write_json
@@ -15,6 +16,12 @@ from tests.recorded import CODE, dvc
 from tests.report.pages import Page
 
 STAGES = ["prepare", "train", "compare", "attribute", "golden", "ensemble", "report"]
+
+
+@pytest.fixture(autouse=True)
+def _drawn_once(figures: dict[str, Figure], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The charts are those of the study that was recorded, whatever is done to its lineage."""
+    monkeypatch.setattr("infinito.report.figures.draw_all", lambda evidence: figures)
 
 
 def pages(study: Path) -> tuple[Page, str]:

@@ -37,7 +37,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     git(study, "init", "-q", ".")
     content = {key: value for key, value in TINY.items() if key in ("study", *STAGES_HERE)}
     (study / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    change(study, {"train.candidate": {"network": f"{NAME}:Net", "settings": {}}, "train.grid": None})
+    settings = {"train.candidate": {"network": f"{NAME}:Net", "settings": {}}, "train.grid": None, "train.stack": 10}
+    change(study, settings)
     (study / f"{NAME}.py").write_text(NETWORK)
     (study / ".gitignore").write_text("/data/\n/models/\n/results/records/\n/.infinito/\n__pycache__/\n")
     (study / ".dvcignore").write_text("__pycache__\n")
