@@ -19,7 +19,8 @@ from infinito.training.optimisers import optimiser
 from infinito.training.program import Program
 from infinito.training.randomness import drawing
 from infinito.training.schedule import Settings, learning_rate
-from infinito.training.stacked import Trained, train
+from infinito.training.stacked import train
+from infinito.training.trained import Trained
 
 __all__ = [
     "Evaluation",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from infinito.operations.noise import restart, sites
 from infinito.tasks import Task, tokens
 from infinito.tasks.task import Measured
+from infinito.training.attributes import Kept, forget
 
 WAYS = ("nats_with_penalty", "forward_with_penalty", "forward")  # from a network to its loss
 
@@ -45,11 +46,13 @@ class Objective(nn.Module):
         self.task = task
         self.smoothing = smoothing
         self.way = way(type(network), task, smoothing)
+        self.kept: list[Kept] = []  # what a call leaves in attributes, to be forgotten
 
     def forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
         """inputs, targets: [B, ...] -> (objective + penalty, (loss, state)); the loss as in `infinito.tasks.Task`."""
         objective, loss = self.losses(inputs, targets)
         state = dict(self.network.named_buffers(remove_duplicate=False)) | dict(self.network.named_parameters())
+        forget(self.kept)
         return objective, (loss, {name: state[name] for name in self.state_names})
 
     def losses(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

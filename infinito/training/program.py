@@ -1,6 +1,5 @@
 """A network as a program that trains S copies of it by one step."""
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +11,8 @@ from torch.nn import functional as F
 
 from infinito.operations.embedding import compared
 from infinito.operations.noise import KeyedDropout, keyed, sites
-from infinito.tasks import Task
+from infinito.tasks import Split, Task
+from infinito.training.attributes import kept_by
 from infinito.training.compiling import compiled, compiler, keep_freed_memory
 from infinito.training.determinism import attention_by_products, choose_products
 from infinito.training.diagnosis import diagnosis
@@ -134,7 +134,7 @@ class Program:
         choose_products(self.device, precision)
         attention_by_products()
         with drawing(0, "unused"):
-            network = make()
+            network, evaluator = make(), make()  # no copy, whose hooks would belong to the first one
         reason = unstackable(network)
         if reason:
             raise ValueError(f"network: {type(network).__name__!r}: {reason}")
@@ -158,7 +158,7 @@ class Program:
         self.saved = {name: first.get(id(value), name) for name, value in saved.items()}
         self.objective = Objective(self.network, self.state_names, task, smoothing)
         self.filled, self.evaluated = slots(self.objective), slots(self.network)
-        self.evaluator = copy.deepcopy(self.network).eval()
+        self.evaluator = compared(keyed(evaluator)).to(self.device).eval()
         self.compiled = compile and (self.device.type != "cpu" or compiler() is not None)
         if compile and not self.compiled:
             logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
@@ -175,6 +175,12 @@ class Program:
                 raise ValueError(diagnosis(type(self.network).__name__, error)) from error
 
         self.step = diagnosed
+
+    def watch(self, few: Split) -> None:
+        """See by a forward pass of a few examples what the network keeps in attributes: a step will forget it."""
+        few = few.to(self.device)
+        with drawing(0, "unused"), torch.no_grad(), self.rounding():
+            self.objective.kept = kept_by(self.network, lambda: self.objective.losses(few.inputs, few.targets))
 
     def draw(self, init_seeds: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """Freshly drawn copies: weights [S, P] and the buffers [S, ...]; a seed gives what the constructor would."""

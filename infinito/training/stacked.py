@@ -11,12 +11,13 @@ from torch import Tensor
 
 from infinito.tasks import Data
 from infinito.training.determinism import fixed_order
-from infinito.training.evaluation import Evaluation, evaluate
+from infinito.training.evaluation import evaluate
 from infinito.training.program import Program
 from infinito.training.replay import Replay
 from infinito.training.schedule import Block, Rates, Schedule, Settings, rates
 from infinito.training.snapshot import Snapshot
 from infinito.training.trace import digests
+from infinito.training.trained import Trained
 
 PROBE = 256  # validation examples behind a point of a learning curve
 BEAT = 10  # steps between two reports of progress, and steps whose batches lie ready
@@ -124,27 +125,6 @@ class Recorded:
         return done
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished stack. Curves have C points; `train_curve` is the mean loss of the batches since the last point."""
-
-    initial: dict[str, Tensor]  # [S, ...], names of the module's state_dict
-    final: dict[str, Tensor]  # the weights that count
-    kept_step: np.ndarray  # [S], after which step they were
-    curve_steps: np.ndarray  # [C]
-    train_curve: np.ndarray  # [S, C]
-    validation_curve: np.ndarray  # [S, C], on the first PROBE examples; on all where the best point is kept
-    last_batch_loss: np.ndarray  # [S]
-    validation: Evaluation
-    test: Evaluation
-    diverged: np.ndarray  # bool [S]
-    trace: Tensor  # int32 [S, steps], digests of all weights after every step (see `infinito.training.trace`)
-    tensor_trace: Tensor  # int32 [S, C, tensors], of every trained tensor at the points of the curves
-    tensors: list[str]  # their names
-    wall_seconds: float
-    compiled: bool
-
-
 def train(
     program: Program,
     data: Data,
@@ -214,6 +194,7 @@ def train(
             | (kept.tensors if kept else {})
         )
 
+    program.watch(data.validation.first(2))
     keeper = Snapshot(snapshot)
     keeper.restore(current() | {"seconds": seconds})
     stepper = (Recorded if device.type == "cuda" else Plain)(program, state, schedule, fixed)

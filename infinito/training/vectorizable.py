@@ -106,9 +106,9 @@ def check(
             f"{float(first[0][0]):.6g}: forward mixes up the runs; operations of torch on its own tensors only ({PAGE})"
         )
     if compiled:
-        fresh = Program(
-            make, data.task, compile=False, precision=precision
-        )  # what was kept since the first call must not help
+        # what was kept since the first call must not help
+        fresh = Program(make, data.task, compile=False, precision=precision)
+        fresh.watch(few)
         traced = apart(fresh.step, backend="aot_eager", fullgraph=True)
         try:
             with warnings.catch_warnings():

@@ -18,6 +18,7 @@ from infinito.training import loop
 from infinito.training.gradient import agrees
 from infinito.training.optimisers import Muon
 from infinito.training.row import RowOptimiser
+from infinito.training.run import Run
 from tests import users
 from tests.conftest import TINY
 from tests.reference import train_one
@@ -287,7 +288,7 @@ def test_a_snapshot_that_does_not_fit_leaves_nothing_behind(data: tasks.Data, tm
     make, file = maker("transformer", data), tmp_path / "snapshot"
     whole = train(make, data)
     made = training.Loop(make, data.task, compile=False)
-    run = loop._Run(made, data, SETTINGS, 9)
+    run = Run(made, data, SETTINGS, 9)
     torch.save(run.saved() | {"done": 3, "optimiser_state": {"state": {}, "param_groups": []}}, file)
     again = train(make, data, snapshot=file)
     assert equal(whole.final, again.final) and torch.equal(whole.trace, again.trace)
