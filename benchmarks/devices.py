@@ -20,13 +20,13 @@ import torch
 
 from flows import fanout
 from infinito import runs, seeds, tasks
-from infinito.params import load_study
 from infinito.runs import stacks
 from infinito.runs.finish import finish
 from infinito.runs.provenance import environment
 from infinito.runs.table import Run
 from infinito.stages import STAGES
 from infinito.storage import read_json, write_json
+from infinito.study import load_study
 
 TEMPLATE = Path("studies/report")
 ARM = "candidate"

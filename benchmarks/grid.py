@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from infinito import runs, tasks
-from infinito.params import Study, load_study
 from infinito.runs import stacks
 from infinito.runs.finish import finish
 from infinito.runs.provenance import environment, this_device
 from infinito.stages import STAGES
 from infinito.stages.train import crossed
 from infinito.storage import read_json, write_json
+from infinito.study import Study, load_study
 
 
 def train(study: Study) -> dict[str, float]:

@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 
 from infinito import seeds, tasks
-from infinito.params import load_study
 from infinito.questions.compare import compare
 from infinito.runs import stacks
 from infinito.runs.finish import finish
 from infinito.runs.provenance import environment, this_device
 from infinito.runs.table import Run
 from infinito.storage import write_json
+from infinito.study import load_study
 from infinito.tasks import Metric
 
 ARMS = ("candidate", "baseline")

@@ -101,7 +101,7 @@ exit code: 0 done; 1 some stacks failed (the others are saved), or another proce
 
     def work() -> None:
         # imported here: --help and bad arguments answer at once, and the worker processes import only what they need
-        from infinito.params import load_study
+        from infinito.study import load_study
 
         study = load_study(Path.cwd())
         # Before the long imports, or another one could take the study meanwhile. Without waiting: DVC has locked the

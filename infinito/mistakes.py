@@ -15,7 +15,6 @@ from infinito.yaml_reader import SCIENTIFIC, Scientific
 P = TypeVar("P", bound=BaseModel)
 logger = logging.getLogger(__name__)
 
-UNION = re.compile(r"constrained-int$|list\[|literal\[")  # in the place of an error, the name of a union's member
 MEMBERS = {
     "prepare": ("task", "dyck, text, arrays, or package.module:Task"),
     "optimiser": ("name", "adamw, sgd, muon"),
@@ -104,7 +103,7 @@ def validated(file: Path, model: type[P], content: Any, inside: str = "") -> P:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_explain(file, model, error, inside)) from error
+        raise ValueError(_explain(file, model, content, error, inside)) from error
 
 
 def put_right(model: type[BaseModel], content: Any) -> Any:
@@ -183,13 +182,11 @@ def _say(file: Path, key: str, text: str, number: float) -> None:
     logger.warning("%s: %s: %s is taken as the number %r, not as text", file, key, text, number)
 
 
-def _explain(file: Path, model: type[BaseModel], error: ValidationError, inside: str) -> str:
+def _explain(file: Path, model: type[BaseModel], content: Any, error: ValidationError, inside: str) -> str:
     """All problems of a params.yaml in one line; pydantic's wording, with our key names and what was found."""
     problems: dict[tuple[str, str], str] = {}  # of a key and what was found there
     for e in error.errors():
-        # the name of a union's member (prepare.dyck, optimiser.sgd, list[int], literal['auto']) is no key of the file
-        parts = [str(part) for before, part in zip(("", *e["loc"]), e["loc"], strict=False) if before not in MEMBERS]
-        key = inside + ".".join(part for part in parts if not UNION.match(part))
+        key = inside + ".".join(_keys_on_the_way(content, e["loc"], missing=e["type"] == "missing"))
         if e["type"] == "extra_forbidden":
             problems[key, ""] = f"{key}: unknown key; {meant(key, _siblings(model, e['loc']), _keys(model, inside))}"
         elif e["type"] == "missing":
@@ -209,6 +206,19 @@ def _explain(file: Path, model: type[BaseModel], error: ValidationError, inside:
             else:
                 problems[key, repr(found)] = f"{key}: {message}{what}"
     return f"{file}: " + "; ".join(problems.values())
+
+
+def _keys_on_the_way(content: Any, place: Sequence[Any], *, missing: bool) -> Iterator[str]:
+    """What of the place of an error stands in the file, but for what is missing there.
+
+    The name of a union's member (prepare.dyck, optimiser.sgd, list[int], a kind of JSON) does not.
+    """
+    for part in place:
+        if isinstance(content, Mapping) and part in content or isinstance(content, list) and isinstance(part, int):
+            yield str(part)
+            content = content[part]
+    if missing:
+        yield str(place[-1])
 
 
 def _unknown_member(key: str, found: Any) -> str:

@@ -4,15 +4,9 @@ A missing key, an unknown key, a wrong type or a value out of range is one clear
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
-
-from infinito import mistakes
-from infinito.importing import put_on_path
-from infinito.yaml_reader import read_yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -21,6 +15,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Level = Annotated[float, Field(gt=0, lt=0.5)]
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]  # without control characters, which move a terminal
+Settings = dict[str, JsonValue]  # as records, which are JSON, can hold them: no dates, no infinite numbers
 
 
 class Section(BaseModel):
@@ -82,7 +77,7 @@ class Own(Examples):
     """A task of the user's own."""
 
     task: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # package.module:Task
-    settings: dict[str, Any]  # of its constructor
+    settings: Settings  # of its constructor
 
 
 def _kind_of_task(content: Any) -> str | None:
@@ -135,7 +130,7 @@ class Arm(Section):
     """One of the designs under test: a network, its settings, and what of the recipe is its own."""
 
     network: str  # a name of infinito.networks, or package.module:Class
-    settings: dict[str, Any]  # the network's own, beside the shared trunk
+    settings: Settings  # the network's own, beside the shared trunk
     train: dict[str, Any] = {}  # overrides of the recipe for this arm: any key of RECIPE
     tuned: Tuned | None = None  # not stated
 
@@ -196,7 +191,7 @@ class Train(Section):
     candidate: Arm
     baseline: Arm
     ablations: dict[str, Arm]  # further arms, each against the same baseline; all count in the family of tests
-    trunk: dict[str, Any]  # settings that all networks share, as width, layers, heads, dropout of the built-in ones
+    trunk: Settings  # settings that all networks share, as width, layers, heads, dropout of the built-in ones
     steps: Count
     batch: Count
     optimiser: Annotated[AdamW | SGD | Muon, Field(discriminator="name")]
@@ -328,182 +323,3 @@ class Params(Section):
         own = mine.settings | {key: value for key, value in mine.train.items() if key != "trunk"}
         own |= mine.train.get("trunk", {})
         return f"{name} with {', '.join(f'{key} {value}' for key, value in own.items())}" if own else f"plain {name}"
-
-
-@dataclass(frozen=True)
-class Study:
-    """A folder with a params.yaml and a dvc.yaml."""
-
-    folder: Path
-    params: Params
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data" / "prepared"
-
-    @property
-    def runs(self) -> Path:
-        return self.folder / "models" / "runs"
-
-    @property
-    def golden(self) -> Path:
-        return self.folder / "models" / "golden"
-
-    @property
-    def ensemble(self) -> Path:
-        return self.folder / "models" / "ensemble"
-
-    @property
-    def plan(self) -> Path:
-        return self.folder / "plan.json"
-
-    @property
-    def ledger(self) -> Path:
-        return self.folder / "plans.jsonl"
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results"
-
-    @property
-    def scratch(self) -> Path:
-        return self.folder / ".infinito" / "scratch"
-
-
-def load_study(folder: Path) -> Study:
-    """Read `folder`/params.yaml, and let Python find the modules that it names.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not YAML; a key that stands there twice, is unknown or missing; wrong types; values that contradict
-            each other.
-    """
-    file = folder / "params.yaml"
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; a study is a folder with a params.yaml and a dvc.yaml")
-    content = read_yaml(file)
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: found {type(content).__name__}; allowed: a mapping with one section per stage")
-    params = mistakes.validated(file, Params, mistakes.said(file, _put_right(content)))
-    _check_together(file, params)
-    put_on_path(folder)
-    return Study(folder, params)
-
-
-def _put_right(content: dict[str, Any]) -> Any:
-    """See `mistakes.put_right`; what an arm has otherwise is of the types of `Train`."""
-    content = mistakes.put_right(Params, content)
-    train = content.get("train")
-    if isinstance(train, dict):
-        ablations = train.get("ablations")
-        others = ablations.values() if isinstance(ablations, dict) else ()
-        for arm in (train.get("candidate"), train.get("baseline"), *others):
-            if isinstance(arm, dict) and isinstance(own := arm.get("train"), dict):
-                whole = mistakes.put_right(Train, {**train, **own})
-                arm["train"] = {key: whole[key] for key in own}
-    return content
-
-
-def _check_together(file: Path, params: Params) -> None:
-    train, prepare = params.train, params.prepare
-    _check_arms(file, params)
-    if train.pairs < 2:
-        raise ValueError(
-            f"{file}: train.pairs: found {train.pairs}; allowed: 2 or more for an interval, 10 or more for a verdict"
-        )
-    _check_ensemble(file, params)
-    _check_looks(file, params)
-    needing = [stage for stage in params.stages if stage in ("attribute", "golden")]
-    if train.grid is None and needing:
-        raise ValueError(f"{file}: train.grid: found null; allowed: a grid of seeds, as {needing[0]} needs one")
-    if params.golden and ("checkpoint" in params.golden.forward) != (params.golden.checkpoint is not None):
-        raise ValueError(
-            f"{file}: golden.checkpoint: found {params.golden.checkpoint}; allowed: a file of initial weights with "
-            "forward: [.., checkpoint], else null"
-        )
-    if isinstance(prepare, Dyck) and prepare.min_depth > prepare.max_depth:
-        raise ValueError(
-            f"{file}: prepare.min_depth: found {prepare.min_depth}; allowed: at most max_depth ({prepare.max_depth})"
-        )
-    if isinstance(prepare, Arrays) and prepare.validation + prepare.test >= 1:
-        raise ValueError(
-            f"{file}: prepare.test: found {prepare.test}, beside validation: {prepare.validation}; "
-            "allowed: less than 1 together, so that some are left for training"
-        )
-    if isinstance(prepare, Text) and (prepare.tokenizer == "train") != (prepare.vocabulary is not None):
-        raise ValueError(
-            f"{file}: prepare.vocabulary: found {prepare.vocabulary}; "
-            "allowed: a number with tokenizer: train, else null"
-        )
-
-
-def _check_ensemble(file: Path, params: Params) -> None:
-    ensemble, pairs = params.ensemble, params.train.pairs
-    if ensemble is None:
-        return
-    sizes = {"sizes": max(ensemble.sizes)}
-    if ensemble.compute is not None:
-        sizes["compute.size"] = 2 * ensemble.compute.size  # an interval needs two groups
-    for key, size in sizes.items():
-        if size > pairs:
-            raise ValueError(f"{file}: ensemble.{key}: needs {size} runs; allowed: at most train.pairs ({pairs})")
-
-
-def _check_recipe(file: Path, train: Train, arm: str) -> None:
-    """The recipe of one arm: its own keys, and all of them together."""
-    where = f"train.ablations.{arm}" if arm in train.ablations else f"train.{arm}"
-    own = train.arms[arm].train
-    for key in own:
-        if key not in RECIPE:
-            hint = mistakes.meant(f"{where}.train.{key}", RECIPE)
-            raise ValueError(f"{file}: {where}.train.{key}: an arm may not set it; {hint}")
-    if not isinstance(own.get("trunk", {}), dict):
-        raise ValueError(f"{file}: {where}.train.trunk: found {own['trunk']!r}; allowed: a mapping of settings")
-    how = mistakes.validated(file, Train, train.whole(arm), f"{where}.train.")
-    said = where + ".train" if own else "train"
-    if how.warmup >= how.steps:
-        raise ValueError(f"{file}: {said}.warmup: found {how.warmup}; allowed: fewer than steps ({how.steps})")
-    width, heads = how.trunk.get("width"), how.trunk.get("heads")
-    if isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads:
-        raise ValueError(f"{file}: {said}.trunk.width: found {width}; allowed: a multiple of heads ({heads})")
-
-
-def _check_arms(file: Path, params: Params) -> None:
-    train = params.train
-    for name in train.arms:
-        _check_recipe(file, train, name)
-    if _same(train, "candidate", "baseline"):
-        raise ValueError(
-            f"{file}: train.candidate: found the same network, settings and recipe as train.baseline; allowed: another "
-            "arm, since equal arms trained from equal seeds give equal runs"
-        )
-    for name in train.ablations:
-        if name in ("candidate", "baseline") or not name.isidentifier():
-            raise ValueError(f"{file}: train.ablations: found {name!r}; allowed: a plain word other than the two arms")
-        if any(_same(train, name, other) for other in train.arms if other != name):
-            raise ValueError(
-                f"{file}: train.ablations.{name}: found an arm that is there already; allowed: another one"
-            )
-    metrics = params.compare.metrics
-    if metrics[0] != "test_loss" or len(set(metrics)) < len(metrics):
-        raise ValueError(f"{file}: compare.metrics: found {metrics}; allowed: test_loss first, each metric once")
-
-
-def _same(train: Train, arm: str, other: str) -> bool:
-    """Whether two arms would give equal runs from equal seeds."""
-    arms = train.arms
-    return arms[arm].identity == arms[other].identity and train.of(arm).recipe == train.of(other).recipe
-
-
-def _check_looks(file: Path, params: Params) -> None:
-    looks, pairs = params.train.looks, params.train.pairs
-    if not looks:
-        return
-    if looks != "anytime" and (sorted(set(looks)) != looks or looks[0] < 2 or looks[-1] != pairs):
-        raise ValueError(f"{file}: train.looks: found {looks}; allowed: rising numbers of pairs, the last one {pairs}")
-    family = (1 + len(params.train.ablations)) * len(params.compare.metrics)
-    if family > 1:
-        raise ValueError(
-            f"{file}: train.looks: found {looks} with {family} hypotheses; allowed: looks with one candidate and one "
-            "metric, or [] with several"
-        )

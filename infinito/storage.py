@@ -88,14 +88,44 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, pretty(content))
 
 
+class Lacking(KeyError, ValueError):
+    """A key that a file should have; the message names both."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Content(dict[str, Any]):
+    """A mapping of a JSON file: whoever looks a missing key up in it learns which file lacks it."""
+
+    file: Path
+
+    def __missing__(self, key: str) -> Any:
+        raise Lacking(f"{self.file}: found no {key!r}; run the stage that writes it again (dvc repro)")
+
+
 def read_json(path: Path) -> Any:
-    """Raises ValueError if the file is missing or not JSON."""
+    """The mapping in a file.
+
+    Raises ValueError if the file is missing, not JSON or no mapping, and later for a key that is looked up and missing.
+    """
+
+    def content(found: dict[str, Any]) -> Content:
+        mapping = Content(found)
+        mapping.file = path
+        return mapping
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), object_hook=content)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file; run the stage that writes it (dvc repro)") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{path}: found {type(found).__name__}; allowed: a mapping, as the stage that writes it has it"
+        )
+    return found
 
 
 def write_table(path: Path, table: pa.Table | pd.DataFrame) -> None:

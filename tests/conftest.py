@@ -122,8 +122,8 @@ def in_process(jobs: Sequence[Any]) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from infinito.params import load_study
     from infinito.stages import STAGES
+    from infinito.study import load_study
 
     folder = tmp_path_factory.mktemp("finished")
     (folder / "params.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))

@@ -6,10 +6,10 @@ from typing import Any
 import yaml
 
 from infinito import tasks
-from infinito.params import Study, load_study
 from infinito.planning import pilot as piloting
 from infinito.planning import plan
 from infinito.runs.table import RunTable
+from infinito.study import Study, load_study
 
 
 def change(folder: Path, changes: dict[str, Any]) -> Study:

@@ -16,8 +16,8 @@ import yaml
 from dvc.cli import main as dvc_main
 
 from infinito.lineage.records import write_record
-from infinito.params import load_study
 from infinito.storage import read_json, write_json
+from infinito.study import load_study
 from tests.conftest import ROOT
 
 CODE = "library/questions/compare.py"

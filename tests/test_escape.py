@@ -1,6 +1,7 @@
 """Text from outside does nothing wherever it is written."""
 
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,9 +11,9 @@ import pytest
 import yaml
 
 from infinito import escape
-from infinito.params import load_study
 from infinito.stages import STAGES
-from tests.conftest import TINY, in_process
+from infinito.study import load_study
+from tests.conftest import in_process
 
 HOSTILE = "<img src=x onerror=alert(1)> ![a](http://b.c/d) | `x` *y* </script><script>z</script>"
 
@@ -52,12 +53,11 @@ def test_code_stays_in_its_span_and_cell() -> None:
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study with a hostile name and title."""
-    folder = tmp_path_factory.mktemp("hostile")
-    content = yaml.safe_load(yaml.safe_dump(TINY)) | {"study": HOSTILE, "report": {"title": HOSTILE}}
-    content["train"]["pairs"], content["ensemble"]["sizes"] = 4, [1, 2]
-    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+def hostile(_finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study with a hostile name and title; its runs, which know of neither, are those of the other one."""
+    folder = Path(shutil.copytree(_finished, tmp_path_factory.mktemp("hostile") / "study"))
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    (folder / "params.yaml").write_text(yaml.safe_dump(content | {"study": HOSTILE, "report": {"title": HOSTILE}}))
     for stage in STAGES.values():
         stage(load_study(folder), in_process)
     return folder

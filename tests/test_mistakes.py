@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from infinito import mistakes
-from infinito.params import RECIPE, Params, load_study
+from infinito.params import RECIPE, Params
+from infinito.study import load_study
 from tests.conftest import TINY
 from tests.recorded import dvc, git
 
@@ -131,7 +132,7 @@ def test_other_text_is_no_number(write_study: Callable[..., Path], text: str) ->
 def test_an_experiment_may_set_a_small_learning_rate(write_study: Callable[..., Path]) -> None:
     folder = write_study()
     (folder / ".gitignore").write_text("/read\n")
-    program = "from pathlib import Path; from infinito.params import load_study; "
+    program = "from pathlib import Path; from infinito.study import load_study; "
     program += "print(load_study(Path()).params.train.learning_rate)"
     command = f'{sys.executable} -c "{program}" > read'
     stages = {"read": {"cmd": command, "params": ["train"], "outs": [{"read": {"cache": False}}]}}

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from infinito.params import Params, load_study
+from infinito.params import Params
+from infinito.study import load_study
 from tests.conftest import ROOT
 
 ABLATION = {"network": "infinito_v52", "settings": {"memory_slots": 4}}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infinito.params import load_study
 from infinito.stages import STAGES
 from infinito.storage import read_json, replacing
+from infinito.study import load_study
 from tests.conftest import in_process
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infinito.params import load_study
 from infinito.planning import preregistration
 from infinito.planning.ledger import Ledger, history_faults
 from infinito.questions import golden
@@ -15,6 +14,7 @@ from infinito.questions.compare import compare
 from infinito.questions.judge import judge
 from infinito.runs.pairing import paired_runs
 from infinito.storage import canonical, read_json, sha256
+from infinito.study import load_study
 from tests.comparisons import NATS, assert_same
 from tests.conftest import ROOT
 

@@ -8,7 +8,7 @@ import pytest
 
 from infinito.lineage.pipeline import Pipeline
 from infinito.lineage.settings import read_params
-from infinito.params import load_study
+from infinito.study import load_study
 from infinito.yaml_reader import parse_yaml, read_yaml
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infinito.cli.app import StudyFolder, WorkerCount, app, duration, naming_flags, worker_count
-from infinito.params import Study, load_study
+from infinito.study import Study, load_study
 
 if TYPE_CHECKING:
     from infinito.planning.cost import Cost

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from infinito.cli.app import StudyFolder, app
-from infinito.params import load_study
+from infinito.study import load_study
 
 
 @app.command(epilog="Example: infinito ledger --study studies/wikitext2")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infinito.cli.app import StudyFolder, app
-from infinito.params import load_study
+from infinito.study import load_study
 
 
 @app.command(epilog="Example: infinito explain compare.difference.value --study studies/wikitext2")

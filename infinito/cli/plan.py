@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from infinito.cli.app import StudyFolder, WorkerCount, app, bar, console, duration, naming_flags, worker_count
-from infinito.params import Study, load_study
+from infinito.study import Study, load_study
 
 
 @app.command(epilog="Example: infinito plan --pilot 8 --effect 0.02 --looks obf --price 2.50")

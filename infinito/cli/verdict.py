@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from infinito.cli.app import StudyFolder, app, console, interval, plain
-from infinito.params import load_study
+from infinito.study import load_study
 
 
 @app.command(epilog="Example: infinito verdict --study studies/wikitext2 --json")

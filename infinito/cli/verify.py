@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infinito.cli.app import StudyFolder, app, bar
-from infinito.params import load_study
+from infinito.study import load_study
 
 
 @app.command(epilog="Example: infinito verify 3f2a91c7 --study studies/wikitext2")

@@ -11,13 +11,13 @@ from infinito.lineage.records import record_file
 from infinito.lineage.repository import repository_root
 from infinito.lineage.runs import SEEDS, run_tables, stack_records
 from infinito.lineage.settings import differing, read_params, value_at
-from infinito.params import Study
 from infinito.planning.ledger import Ledger, history_faults
 from infinito.planning.preregistration import in_words, registered
 from infinito.runs import RunTable, integrity
 from infinito.runs.code import code_of, task_name
 from infinito.runs.provenance import git
 from infinito.storage import file_sha256, read_json, read_table
+from infinito.study import Study
 
 # what the record of a stack must say, so that its runs can be judged and trained again
 STACK_RECORD = (

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from infinito.lineage.pipeline import Pipeline
-from infinito.params import Study
 from infinito.runs.provenance import environment, this_device, working_tree
 from infinito.storage import write_json
+from infinito.study import Study
 
 
 def record_file(folder: Path, stage: str) -> Path:

@@ -16,6 +16,7 @@ from infinito.runs import engine
 from infinito.runs.provenance import this_device
 from infinito.runs.stacks import bytes_per_run, check_train, stack_width
 from infinito.seeds import POOL_SIZE
+from infinito.study import Study
 from infinito.training.memory import MARGIN, ROWS
 
 LONGEST = 10.0  # years
@@ -98,7 +99,7 @@ def _check_pool(found: str, n: int, what: str) -> None:
         raise ValueError(f"{found}, {n:,} {what}; allowed: {POOL_SIZE:,}, as many as a pool has seeds")
 
 
-def training_cost(study: params.Study, folder: Path, workers: int) -> Cost:
+def training_cost(study: Study, folder: Path, workers: int) -> Cost:
     """What training takes on this machine. Networks are imported and built, and a few steps of each are trained.
 
     Args:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from infinito import seeds, tasks
-from infinito.params import Study
 from infinito.planning.preregistration import other_settings, promise
 from infinito.runs import stacks
 from infinito.runs.stacks import StackJob
 from infinito.runs.table import Run, RunTable
 from infinito.statistics.anova import components, mean_squares
 from infinito.statistics.paired import Array
+from infinito.study import Study
 
 LEAST_PILOT = 8
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from infinito import seeds
-from infinito.params import Params, Study
+from infinito.params import Params
 from infinito.planning.ledger import Ledger
 from infinito.planning.pilot import Pilot
 from infinito.planning.preregistration import promise
@@ -33,6 +33,7 @@ from infinito.statistics.samplesize import (
     power_table,
 )
 from infinito.storage import read_table
+from infinito.study import Study
 
 # what the seeds may be responsible for, where no grid tells: variances of init, data, interaction with residual
 TRUTHS = {

@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from infinito import seeds
-from infinito.params import Params, Study, recipe
+from infinito.params import Params, recipe
 from infinito.planning.ledger import Ledger, ordinal
 from infinito.storage import canonical, file_sha256, pretty, read_json, sha256, write_json
+from infinito.study import Study
 
 SCHEMA = "infinito/plan/2"
 EARLIER = "infinito/plan/1"  # such a plan is also known by the hash of its content, which its file holds

@@ -1,7 +1,7 @@
 """The page people read: one HTML file that opens offline, the same in Markdown, and the charts as PNG."""
 
-from infinito.params import Study
 from infinito.storage import replacing, write_text
+from infinito.study import Study
 
 
 def write(study: Study) -> None:

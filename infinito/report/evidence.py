@@ -10,10 +10,11 @@ import pandas as pd
 from infinito.lineage.pipeline import Pipeline
 from infinito.lineage.settings import read_params
 from infinito.lineage.stages import stage_lineage
-from infinito.params import Params, Study
+from infinito.params import Params
 from infinito.questions.compare import percent_gain
 from infinito.runs.table import RunTable
 from infinito.storage import read_json, read_table
+from infinito.study import Study
 from infinito.tasks import Metric
 from infinito.tasks.measure import metric_of
 

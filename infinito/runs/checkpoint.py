@@ -8,9 +8,9 @@ import pandas as pd
 
 from infinito import tasks
 from infinito.escape import markdown
-from infinito.params import Study
 from infinito.runs.table import RunTable
 from infinito.storage import write_json, write_text, write_weights
+from infinito.study import Study
 from infinito.tasks.measure import level, levels
 
 CARD = """\

@@ -21,6 +21,7 @@ from infinito.runs.engine import choose, compiles, network_maker
 from infinito.runs.provenance import device_class, this_device
 from infinito.runs.table import Run
 from infinito.storage import canonical, file_sha256, sha256
+from infinito.study import Study
 from infinito.training import memory
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def keep_compiled(scratch: Path) -> None:
 
 
 def plan(
-    study: params.Study,
+    study: Study,
     data: tasks.Data,
     wanted: Iterable[Run],
     *,

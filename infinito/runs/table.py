@@ -12,10 +12,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from infinito.params import Study
 from infinito.runs import integrity
 from infinito.runs.pairing import paired_runs
 from infinito.storage import read_json, read_table, read_weights, replacing, write_table
+from infinito.study import Study
 from infinito.tasks.split import identity
 
 ARMS = ("candidate", "baseline")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from infinito.params import Study
 from infinito.runs import FanOut
 from infinito.stages.attribute import attribute
 from infinito.stages.compare import compare
@@ -11,6 +10,7 @@ from infinito.stages.golden import golden
 from infinito.stages.prepare import prepare
 from infinito.stages.report import report
 from infinito.stages.train import train
+from infinito.study import Study
 
 STAGES: dict[str, Callable[[Study, FanOut], None]] = {
     "prepare": prepare,

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from infinito.params import Study
 from infinito.questions import attribute as attribution
 from infinito.runs import ARMS, FanOut, RunTable
 from infinito.storage import write_json
+from infinito.study import Study
 
 
 def _means(cells: np.ndarray) -> list[list[float | None]]:

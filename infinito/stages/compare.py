@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from infinito import params, tasks
-from infinito.params import Study
 from infinito.planning import preregistration
 from infinito.questions import compare as comparison
 from infinito.questions.fairness import fairness
@@ -15,6 +14,7 @@ from infinito.runs.scores import evaluation_noise, scores
 from infinito.statistics import sequential
 from infinito.statistics.paired import mcnemar
 from infinito.storage import read_json, write_json
+from infinito.study import Study
 from infinito.tasks import Metric, Task
 from infinito.tasks.measure import check_metrics, described, named
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from infinito import networks, params, runs, seeds, tasks, training
-from infinito.params import Study
 from infinito.questions import ensemble as ensembles
 from infinito.runs import ARMS, FanOut, Run, RunTable, stacks
 from infinito.runs.engine import network_maker
 from infinito.storage import replacing, write_json
+from infinito.study import Study
 
 
 def ensemble(study: Study, fan_out: FanOut) -> None:
@@ -147,7 +147,7 @@ def _flops(train: params.Train, data: tasks.Data, width: int) -> int:
 
 def _wider(train: params.Train, data: tasks.Data, width: int, size: int) -> int:
     """The smallest width at which the candidate costs at least `size` times as much to run as at `width`."""
-    heads = (train.trunk | train.candidate.settings).get("heads", 1)
+    heads: Any = (train.trunk | train.candidate.settings).get("heads", 1)
     widths = range(width, width * size + 1, heads)
     wanted = size * _flops(train, data, width)
     return widths[bisect.bisect_left(widths, wanted, hi=len(widths) - 1, key=lambda width: _flops(train, data, width))]

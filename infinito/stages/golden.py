@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from infinito import runs, seeds, tasks
-from infinito.params import Study
 from infinito.questions import golden as gold
 from infinito.runs import ARMS, FanOut, Run, RunTable, checkpoint, stacks
 from infinito.storage import file_sha256, replacing, write_json
+from infinito.study import Study
 
 OF_A_FILE = 0  # the init seed of runs whose initial weights are those of a file; no pool has it
 

@@ -1,9 +1,9 @@
 """params -> data/prepared: the three splits and their manifest."""
 
 from infinito import tasks
-from infinito.params import Study
 from infinito.runs import FanOut
 from infinito.storage import replacing
+from infinito.study import Study
 
 
 def prepare(study: Study, fan_out: FanOut) -> None:

@@ -1,10 +1,10 @@
 """results/*.json and models/ -> results/report.html, report.md, charts as PNG, metrics.json."""
 
 from infinito import report as reporting
-from infinito.params import Study
 from infinito.report.metrics import metrics
 from infinito.runs import FanOut
 from infinito.storage import read_json, write_json
+from infinito.study import Study
 
 
 def report(study: Study, fan_out: FanOut) -> None:

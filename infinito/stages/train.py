@@ -4,10 +4,10 @@ import itertools
 from pathlib import Path
 
 from infinito import params, runs, seeds, tasks
-from infinito.params import Study
 from infinito.planning import preregistration
 from infinito.runs import ARMS, FanOut, Run, RunTable, stacks
 from infinito.statistics import sequential
+from infinito.study import Study
 from infinito.tasks.measure import check_metrics
 
 

@@ -6,8 +6,10 @@ manifest, and `load(folder, manifest) -> Data`. `prepare` and `load` here choose
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from infinito import params
-from infinito.storage import file_sha256, read_json
+from infinito.storage import Lacking, file_sha256, read_json
 from infinito.tasks import arrays, dyck, own, text
 from infinito.tasks.split import IGNORE, Split
 from infinito.tasks.task import Data, Metric, Task, label_smoothing
@@ -33,18 +35,22 @@ def load(folder: Path) -> Data:
     Raises:
         ValueError: a file is missing, corrupt, or not the one the manifest names.
     """
-    manifest = read_json(folder / "manifest.json")
-    if not isinstance(manifest, dict) or manifest.get("task") not in TASKS or "splits" not in manifest:
-        raise ValueError(f"{folder / 'manifest.json'}: not a manifest of prepared data; run the stage prepare again")
-    for name, entry in manifest["splits"].items():
-        file = folder / f"{name}.parquet"
-        if not file.is_file():
-            raise ValueError(f"{file}: no such file; run the stage prepare (dvc repro prepare)")
-        if file_sha256(file) != entry["sha256"]:
-            raise ValueError(
-                f"{file}: its contents are not those that manifest.json names; run the stage prepare again"
-            )
-    return TASKS[manifest["task"]].load(folder, manifest)
+    file = folder / "manifest.json"
+    manifest = read_json(file)
+    try:
+        for name, entry in manifest["splits"].items():
+            split = folder / f"{name}.parquet"
+            if not split.is_file():
+                raise ValueError(f"{split}: no such file; run the stage prepare (dvc repro prepare)")
+            if file_sha256(split) != entry["sha256"]:
+                raise ValueError(
+                    f"{split}: its contents are not those that manifest.json names; run the stage prepare again"
+                )
+        return TASKS[manifest["task"]].load(folder, manifest)
+    except (LookupError, TypeError, AttributeError, ValidationError) as error:
+        if isinstance(error, Lacking):
+            raise
+        raise ValueError(f"{file}: not a manifest of prepared data; run the stage prepare again") from error
 
 
 __all__ = ["IGNORE", "TASKS", "Data", "Metric", "Split", "Task", "label_smoothing", "load", "prepare"]

@@ -10,13 +10,13 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from infinito import params, tasks, training
-from infinito.params import Study
 from infinito.runs.code import code_sha256
 from infinito.runs.engine import network_maker
 from infinito.runs.provenance import environment
 from infinito.runs.stacks import StackJob
 from infinito.runs.table import Run
 from infinito.storage import file_sha256, read_json, read_weights
+from infinito.study import Study
 
 Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)

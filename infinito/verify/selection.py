@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from infinito.lineage.runs import run_table
-from infinito.params import Study
+from infinito.study import Study
 
 LISTED = 3  # ids that a message gives of many
 # columns of a run table without which its runs can't be trained again

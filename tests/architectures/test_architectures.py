@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from infinito.params import load_study
+from infinito.study import load_study
 from tests.architectures import page
 from tests.architectures.trial import DIGITS, ENGINES, SMALL, TRUNK, attempt, cases, is_of_images, read_found
 from tests.conftest import ROOT

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from infinito.params import load_study
 from infinito.planning import cost
 from infinito.stages import STAGES
+from infinito.study import load_study
 from tests.conftest import ROOT, Done, Infinito, in_process
 from tests.recorded import git
 

@@ -162,8 +162,8 @@ def test_plan_from_a_finished_study_is_registered_and_explained(infinito: Infini
 
 def test_from_a_pilot_over_a_plan_to_a_planned_verdict(infinito: Infinito, finished_study: Path) -> None:
     """What `infinito plan` prints, put into params.yaml, makes the stages' verdict the planned one."""
-    from infinito.params import load_study
     from infinito.stages import STAGES
+    from infinito.study import load_study
     from tests.conftest import in_process
 
     folder = str(finished_study)
@@ -189,8 +189,8 @@ def test_plan_says_when_the_time_was_measured_elsewhere(infinito: Infinito, fini
 def test_plan_trains_a_pilot_where_there_are_no_runs(
     infinito: Infinito, refused: Callable[..., str], write_study: Callable[..., Path]
 ) -> None:
-    from infinito.params import load_study
     from infinito.stages import STAGES
+    from infinito.study import load_study
     from tests.conftest import in_process
 
     folder = write_study()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infinito.params import load_study
+from infinito.study import load_study
 from infinito.yaml_reader import read_yaml
 from tests.conftest import ROOT, Infinito
 from tests.recorded import dvc, git

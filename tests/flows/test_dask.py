@@ -17,10 +17,10 @@ pytest.importorskip("distributed", reason="needs the package distributed: pip in
 
 from flows import dask, fanout
 from infinito import runs, tasks
-from infinito.params import load_study
 from infinito.runs import stacks
 from infinito.runs.finish import finish
 from infinito.storage import read_json, read_table
+from infinito.study import load_study
 from tests.conftest import ROOT, in_process
 from tests.toy import Toy, eventually, train_toy
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import fanout, stage
+from flows import fanout, pipeline, stage
 from tests import toy
 from tests.toy import (
     ROOT,
@@ -164,7 +164,9 @@ def test_a_real_study_gives_the_same_results_as_without_the_flow(
     assert "up to date" in dvc(folder, "status", "dvc.yaml")
 
 
-def test_a_study_without_a_usable_dvc_yaml_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_study_without_a_usable_dvc_yaml_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     missing = run_flow(tmp_path, "http://127.0.0.1:9/api", tmp_path)
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == (
@@ -172,10 +174,11 @@ def test_a_study_without_a_usable_dvc_yaml_is_one_clear_line(tmp_path: Path) -> 
     )
     write_toy(tmp_path / "bad")
     (tmp_path / "bad" / "dvc.yaml").write_text("stages: {train: {comand: python}}")
-    bad = run_flow(tmp_path / "bad", "http://127.0.0.1:9/api", tmp_path)
-    assert (bad.returncode, bad.stdout, len(bad.stderr.splitlines())) == (2, "", 1)
-    assert bad.stderr.startswith(f"infinito: {tmp_path}/bad: ")
-    assert "dvc.yaml' validation failed: " in bad.stderr and "comand" in bad.stderr
+    assert pipeline.main(["--study", str(tmp_path / "bad")]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert err.startswith(f"infinito: {tmp_path}/bad: ")
+    assert "dvc.yaml' validation failed: " in err and "comand" in err
 
 
 def test_results_come_in_the_order_of_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

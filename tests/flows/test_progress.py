@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from flows import fanout
-from infinito.params import load_study
 from infinito.stages import STAGES
+from infinito.study import load_study
 from tests.conftest import ROOT, in_process
 from tests.toy import Toy
 

@@ -11,11 +11,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from infinito.params import load_study
+from flows import fanout, lock
+from flows import stage as stages
 from infinito.runs.table import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_table
+from infinito.study import load_study
 from tests.conftest import ROOT, in_process
+
+IN_A_PROCESS = "train, in a process of its own"  # of all bad input the one that is found last
 
 
 def stage(folder: Path, name: str) -> subprocess.Popen[str]:
@@ -80,23 +84,38 @@ def test_a_killed_training_goes_on_where_it_was(write_study: Callable[..., Path]
         (
             {"train.candidate": {"network": "tests.users:FunctionalDropout", "settings": {}}},
             None,
-            "train",
+            IN_A_PROCESS,
             "`return F.dropout(x, self.rate, self.training)`: draws random numbers that all runs would share",
         ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    write_study: Callable[..., Path], changes: dict[str, object], damage: str | None, name: str, message: str
+    write_study: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, object],
+    damage: str | None,
+    name: str,
+    message: str,
 ) -> None:
     folder = write_study()
     STAGES["prepare"](load_study(folder), in_process)
     write_study(changes)
     if damage:
         (folder / damage).write_bytes(b"rubbish")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder.parent / "compiled"))  # all else would be of the stage
     before = sorted(folder.rglob("*"))
-    process = stage(folder, name)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2, errors
+    if name == IN_A_PROCESS:
+        process = stage(folder, "train")
+        _, errors = process.communicate(timeout=60)
+        code = process.returncode
+    else:
+        monkeypatch.setattr(fanout, "die_with_parent", lambda: None)  # this process is no stage
+        monkeypatch.setattr(lock, "die_with_dvc", lambda: None)
+        monkeypatch.chdir(folder)
+        capsys.readouterr()
+        code, errors = stages.main([name]), capsys.readouterr().err
+    assert code == 2, errors
     assert errors.startswith("infinito: ") and errors.count("\n") == 1 and message in errors
     assert sorted(folder.rglob("*")) == before
 
@@ -105,8 +124,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_two_processes_may_finish_the_same_stack(write_study: Callable[..., Path]) -> None:
     folder = write_study()
     STAGES["prepare"](load_study(folder), in_process)
-    program = "from tests.conftest import *; from infinito import params, stages\n"
-    program += "stages.STAGES['train'](params.load_study(Path('.')), in_process)"  # without the lock of a study
+    program = "from tests.conftest import *; from infinito import stages, study\n"
+    program += "stages.STAGES['train'](study.load_study(Path('.')), in_process)"  # without the lock of a study
     command = [sys.executable, "-c", program]
     processes = [subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}) for _ in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]

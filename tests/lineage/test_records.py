@@ -8,8 +8,8 @@ import pytest
 
 from infinito.lineage.audit import audit
 from infinito.lineage.records import write_record
-from infinito.params import load_study
 from infinito.storage import read_table, write_json, write_table
+from infinito.study import load_study
 from tests.conftest import Infinito
 from tests.plans import change
 from tests.recorded import CODE, dvc, edit, git

@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from infinito import seeds
-from infinito.params import Study, load_study
 from infinito.planning import plan as planning
 from infinito.planning import preregistration
 from infinito.planning.ledger import Ledger, history_faults, ordinal
 from infinito.planning.preregistration import in_words
 from infinito.stages import STAGES
 from infinito.storage import pretty, read_json, sha256
+from infinito.study import Study, load_study
 from tests.conftest import ROOT, Infinito, in_process
 from tests.plans import change, make
 from tests.recorded import git
@@ -44,7 +44,7 @@ from layers import act as layers_act
 def stages(folder: Path, *names: str) -> dict[str, Any]:
     """Run stages in a process of its own, as `dvc repro` would; gives the plan's part of the verdict."""
     program = (
-        "import sys, torch; torch.set_num_threads(1); from pathlib import Path; from infinito.params import load_study;"
+        "import sys, torch; torch.set_num_threads(1); from pathlib import Path; from infinito.study import load_study;"
         "from infinito.stages import STAGES; from tests.conftest import in_process;"
         "[STAGES[name](load_study(Path('.')), in_process) for name in sys.argv[1:]]"
     )

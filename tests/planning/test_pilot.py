@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from infinito import runs, seeds, tasks
-from infinito.params import load_study
 from infinito.planning import pilot as piloting
 from infinito.planning import plan
 from infinito.runs import stacks
 from infinito.runs.table import Run, RunTable
+from infinito.study import load_study
 from tests.conftest import in_process
 from tests.plans import change, make
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from infinito import seeds
-from infinito.params import load_study
 from infinito.runs.table import RunTable
 from infinito.statistics import samplesize
 from infinito.statistics.paired import pilot_sd
+from infinito.study import load_study
 from tests.plans import change, make
 
 

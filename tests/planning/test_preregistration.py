@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from infinito import params, runs, seeds, tasks
-from infinito.params import Study, load_study
 from infinito.planning import preregistration
 from infinito.planning.ledger import Ledger
 from infinito.runs import stacks
 from infinito.runs.table import Run, RunTable
 from infinito.stages import STAGES
 from infinito.storage import canonical, file_sha256, read_json, sha256, write_json
+from infinito.study import Study, load_study
 from tests.conftest import in_process
 from tests.plans import change, make
 

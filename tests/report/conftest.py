@@ -1,17 +1,21 @@
 """Finished studies with their reports: a plain one, and one with all that a study may have."""
 
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jinja2 import BytecodeCache, Environment
+from jinja2.bccache import Bucket
 
-from infinito.params import load_study
 from infinito.report.draw import Figure
 from infinito.report.evidence import Evidence, gather
 from infinito.report.figures import draw_all
 from infinito.stages import STAGES
+from infinito.study import load_study
 from tests.conftest import TINY, in_process
 from tests.report.pages import Page
 
@@ -21,12 +25,37 @@ RICH: dict[str, Any] = TINY | {
     | {
         "pilot": 10,
         "pairs": 20,
+        "stack": 30,
         "grid": {"inits": 2, "datas": 3, "noises": 2, "reps": 2},
         "ablations": {"small_memory": {"network": "infinito_v52", "settings": {"memory_slots": 2}}},
     },
     "compare": TINY["compare"] | {"metrics": ["test_loss", "accuracy"]},
     "golden": TINY["golden"] | {"forward": ["selected", "best_of_ten", "best_cell"]},
 }
+
+
+class Compiled(BytecodeCache):
+    """The templates, compiled once for HTML and once for Markdown, whose text is finalised."""
+
+    def __init__(self) -> None:
+        self.code: dict[str, bytes] = {}
+
+    def get_bucket(self, environment: Environment, name: str, filename: str | None, source: str) -> Bucket:
+        return super().get_bucket(environment, f"{name}, {environment.finalize is None}", filename, source)
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.code:
+            bucket.bytecode_from_string(self.code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.code[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infinito.report.page.Environment", partial(Environment, bytecode_cache=Compiled()))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infinito import report
-from infinito.params import load_study
+from infinito.study import load_study
 from tests.browser import CHROMIUM, Page, browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs a browser")]

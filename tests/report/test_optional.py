@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from infinito.params import load_study
 from infinito.report.draw import WIDE, Figure
 from infinito.report.evidence import Evidence, gather
 from infinito.report.page import html, markdown
 from infinito.stages import STAGES
 from infinito.storage import read_json
+from infinito.study import load_study
 from tests.conftest import ROOT, TINY, Infinito, in_process
 from tests.report.pages import Page
 from tests.test_params import OPTIONAL, without

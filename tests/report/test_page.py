@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from infinito import report
-from infinito.params import load_study
 from infinito.report.draw import Figure
 from infinito.report.evidence import Evidence, gather
 from infinito.storage import read_json, write_json
+from infinito.study import load_study
 from tests.report.pages import Page, numbers, rendered
 
 HOSTILE = '<script>alert("1")</script> & <img src=x onerror=alert(1)> [a](javascript:alert(1)) | **b** `c`'

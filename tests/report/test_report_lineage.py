@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from infinito import report
-from infinito.params import load_study
 from infinito.report.draw import Figure
 from infinito.report.evidence import gather
 from infinito.report.tables import lineage
 from infinito.storage import read_json, write_json
+from infinito.study import load_study
 from tests.recorded import CODE, dvc
 from tests.report.pages import Page
 

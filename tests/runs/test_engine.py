@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from infinito import tasks
-from infinito.params import load_study
 from infinito.runs import Run, RunTable, collect, stacks
 from infinito.runs.engine import LARGE
 from infinito.runs.finish import finish
 from infinito.stages import STAGES
+from infinito.study import load_study
 from tests.conftest import in_process
 
 WANTED = [Run(arm, "pairs", seed, seed) for arm in ("candidate", "baseline") for seed in (1, 2)]

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infinito.params import load_study
 from infinito.runs import integrity
 from infinito.runs.table import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_json, read_table, write_table
+from infinito.study import load_study
 from tests.conftest import in_process
 from tests.plans import change
 from tests.recorded import edit

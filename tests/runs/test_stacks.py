@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from infinito import tasks, training
-from infinito.params import load_study
 from infinito.runs import stacks
 from infinito.runs.finish import finish
 from infinito.runs.table import Run, RunTable
 from infinito.stages import STAGES
 from infinito.storage import file_sha256, read_json, read_table, read_weights, write_weights
+from infinito.study import load_study
 from tests.conftest import in_process
 
 

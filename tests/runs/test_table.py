@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from infinito.params import load_study
 from infinito.runs import finish
 from infinito.runs.table import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_table, read_weights, write_weights
+from infinito.study import load_study
 from tests.conftest import in_process
 from tests.rerecorded import rerecord
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from infinito import params, tasks, training
 from infinito.runs import trial
 from infinito.stages import STAGES
+from infinito.study import load_study
 from infinito.training import vectorizable
 from tests.conftest import in_process
 
@@ -214,7 +215,7 @@ def test_what_a_network_raises_at_a_late_step_is_one_line(write_study: Callable[
             "train.steps": 60,
         }
     )
-    study = params.load_study(folder)
+    study = load_study(folder)
     STAGES["prepare"](study, in_process)
     with pytest.raises(
         ValueError,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from infinito import tasks
-from infinito.params import load_study
 from infinito.runs import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_json, read_table
+from infinito.study import load_study
 from tests.conftest import ROOT, Infinito, in_process
 
 ensemble = importlib.import_module("infinito.stages.ensemble")  # of that name the room hands on the stage

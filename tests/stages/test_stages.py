@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from infinito import params, runs, tasks
 from infinito.networks import build
-from infinito.params import load_study
 from infinito.questions import golden
 from infinito.stages import STAGES
 from infinito.storage import canonical, read_json, read_table, write_table
+from infinito.study import Study, load_study
 from tests.conftest import in_process
 from tests.rerecorded import rerecord
 
@@ -117,7 +117,7 @@ def test_stages_need_the_stage_before(finished_study: Path) -> None:
         STAGES["report"](load_study(finished_study), in_process)
 
 
-def change(folder: Path, **sections: dict[str, object]) -> params.Study:
+def change(folder: Path, **sections: dict[str, object]) -> Study:
     """Edit params.yaml: change(folder, golden={"margin": 0.1})."""
     content = yaml.safe_load((folder / "params.yaml").read_text())
     for section, values in sections.items():

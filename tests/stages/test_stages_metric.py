@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from infinito import runs, tasks, training
-from infinito.params import load_study
 from infinito.questions import ensemble as ensembles
 from infinito.stages import STAGES
 from infinito.storage import read_json
+from infinito.study import load_study
 from infinito.tasks import Metric
 from infinito.tasks.tokens import Tokens
 from tests.comparisons import negated

@@ -13,10 +13,10 @@ from torch import nn
 
 from infinito import networks, params, tasks, training
 from infinito.operations.noise import keyed, restart, sites
-from infinito.params import load_study
 from infinito.runs import stacks
 from infinito.runs.table import Run
 from infinito.stages import STAGES
+from infinito.study import load_study
 from infinito.training import vectorizable
 from tests.conftest import OF_TOKENS, in_process
 from tests.reference import THREE_STEPS as SETTINGS

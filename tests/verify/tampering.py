@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from infinito.params import load_study
 from infinito.stages import STAGES
 from infinito.storage import file_sha256, read_json, read_table, read_weights, write_json, write_table, write_weights
+from infinito.study import load_study
 from tests.conftest import in_process
 from tests.plans import change
 from tests.recorded import dvc, edit, git

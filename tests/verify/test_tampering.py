@@ -12,7 +12,6 @@ from dvc.repo import Repo
 from infinito import runs, tasks
 from infinito.lineage.audit import audit
 from infinito.lineage.records import write_record
-from infinito.params import load_study
 from infinito.planning import pilot as piloting
 from infinito.planning import plan as planning
 from infinito.planning import preregistration
@@ -20,6 +19,7 @@ from infinito.runs.code import code_of
 from infinito.runs.table import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_json
+from infinito.study import load_study
 from tests.conftest import ROOT, TINY, Infinito, in_process
 from tests.plans import change
 from tests.recorded import dvc, git, path_of

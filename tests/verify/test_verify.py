@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from infinito import tasks, training, verify
-from infinito.params import load_study
 from infinito.runs import stacks
 from infinito.runs.engine import compiles
 from infinito.runs.table import Run, collect
 from infinito.stages import STAGES
 from infinito.storage import read_json, read_table, read_weights, write_json, write_table, write_weights
+from infinito.study import load_study
 from tests.conftest import ROOT, Infinito, in_process
 
 STEPS, POINTS = 6, [3, 6]  # of the tiny study

@@ -9,10 +9,10 @@ import torch
 
 from infinito import networks, training
 from infinito.operations.noise import keyed, restart, sites
-from infinito.params import load_study
 from infinito.runs.table import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_json
+from infinito.study import load_study
 from infinito.tasks import text
 from tests.conftest import OF_TOKENS, in_process
 from tests.tasks.text.corpus import SETTINGS, scored
