@@ -25,6 +25,8 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from infinito.disk import NO_ROOM, refusal
+
 
 class Job(Protocol):
     """One stack to train; it is pickled and sent to a worker process."""
@@ -212,11 +214,11 @@ class Failure:
 
     reason: str
     bad_input: bool
-    trace: str
+    trace: str | None  # where it went wrong; None where the reason says all
 
     def error(self, name: str) -> StackFailed:
         """What to raise for the job of that name; where it went wrong is said here."""
-        if not self.bad_input:
+        if not self.bad_input and self.trace:
             _say(f"{name} failed:\n{self.trace}")
         error = StackFailed(self.reason)
         error.bad_input = self.bad_input
@@ -317,6 +319,8 @@ def attempt(run: Run[J], job: J, progress: Callable[[int], None]) -> Path | Fail
         return run(job, progress)
     except Exception as error:
         message = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return Failure(refusal(error), False, None)
         bad_input = isinstance(error, (ValueError, FileNotFoundError))
         return Failure(
             message if bad_input else f"{type(error).__name__}: {message}", bad_input, traceback.format_exc()

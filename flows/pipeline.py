@@ -4,38 +4,41 @@ dvc.yaml is the only list of stages and DVC decides what is out of date; the flo
 `dvc repro --single-item`, so afterwards `dvc status` has nothing to say and `dvc repro` nothing to do.
 """
 
-import argparse
-import atexit
-import os
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from infinito.interrupt import at_once
 
-import httpx
-from dvc.lock import LockError
-from prefect import flow, get_run_logger, runtime, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.client.schemas.objects import State
-from prefect.client.schemas.sorting import ArtifactSort
-from prefect.context import refresh_global_settings_context
-from prefect.settings import get_current_settings
-from prefect.states import Completed, Failed
+with at_once():  # Prefect takes seconds
+    import argparse
+    import atexit
+    import os
+    import socket
+    import subprocess
+    import sys
+    import tempfile
+    import time
+    import urllib.error
+    import urllib.request
+    from collections.abc import Sequence
+    from itertools import pairwise
+    from pathlib import Path
+    from typing import Any
 
-from flows import artifacts, lock, repro
-from flows.fanout import die_with_parent
-from flows.repro import read_stages
-from flows.stage import share_flow_run
-from infinito.escape import markdown
+    import httpx
+    from dvc.lock import LockError
+    from prefect import flow, get_run_logger, runtime, task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.objects import State
+    from prefect.client.schemas.sorting import ArtifactSort
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+    from prefect.states import Completed, Failed
+
+    from flows import artifacts, lock, repro
+    from flows.fanout import die_with_parent
+    from flows.repro import read_stages
+    from flows.stage import share_flow_run
+    from infinito.escape import markdown
 
 SECONDS_TO_ANSWER = 2
 SECONDS_TO_START = 120  # the first temporary server on a machine creates its database

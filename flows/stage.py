@@ -4,17 +4,21 @@ Under a flow run (`python -m flows.pipeline`) the stage's stacks appear as tasks
 `dvc repro` they run in the same worker processes without Prefect.
 """
 
-import argparse
-import base64
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from infinito.interrupt import at_once
 
-from flows import dask, fanout, lock
-from flows.fanout import J, Run
+with at_once():
+    import argparse
+    import base64
+    import os
+    import sys
+    import time
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import contextmanager
+    from pathlib import Path
+
+    from flows import dask, fanout, lock
+    from flows.fanout import J, Run
+    from infinito.disk import refusal
 
 _FLOW_RUN = "INFINITO_FLOW_RUN"
 _CONSOLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
@@ -54,8 +58,8 @@ def fan_out(jobs: Sequence[J], run: Run[J]) -> list[Path]:
 def guarded(work: Callable[[], None]) -> int:
     """Do the work of a process that must end with its parent, and return its exit code.
 
-    Bad input (ValueError, FileNotFoundError) is one line and 2; failed stacks, or a study on which another process
-    works, are one line and 1.
+    Bad input (ValueError, FileNotFoundError) is one line and 2; failed stacks, a study on which another process works,
+    or a full disk, are one line and 1.
     """
     fanout.die_with_parent()
     lock.die_with_dvc()
@@ -65,6 +69,8 @@ def guarded(work: Callable[[], None]) -> int:
         code, message = 2, str(error)
     except (fanout.FanOutFailed, lock.StudyHeld) as error:
         code, message = 1, str(error)
+    except OSError as error:
+        code, message = 1, refusal(error)
     except KeyboardInterrupt:
         code, message = 130, "interrupted; finished stacks are saved, the next run goes on from there"
     else:
@@ -93,8 +99,8 @@ Stacks of runs are trained in one process per GPU, or else per CPU core; INFINIT
 instead, and INFINITO_DASK=tcp://HOST:8786 that the workers of a Dask cluster train them. Finished stacks are
 kept in .infinito/scratch: an interrupted stage goes on where it stopped.
 
-exit code: 0 done; 1 some stacks failed (the others are saved), or another process works on the study;
-2 bad input, said in one line.""",
+exit code: 0 done; 1 some stacks failed (the others are saved), another process works on the study, or
+the disk is full; 2 bad input, said in one line; 130 interrupted.""",
     )
     parser.add_argument("name", metavar="NAME", help="the stage, as in dvc.yaml and params.yaml: prepare, train, ...")
     name: str = parser.parse_args(arguments).name

@@ -25,6 +25,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from infinito.disk import no_room
+
 
 @contextmanager
 def replacing(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
@@ -32,6 +34,9 @@ def replacing(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
 
     Several processes may write the same path at once, and none of them fails: the last one to end wins, or with
     `first_wins` the first one, for a folder whose name says what is in it and that others may be reading already.
+
+    Raises:
+        OSError: there is no room; with the path, whatever library found it out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -49,6 +54,10 @@ def replacing(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
             # elsewhere a folder can't be replaced in one step: the old one steps aside first
             with suppress(FileNotFoundError):  # another process was faster
                 os.replace(path, temporary / f"{path.name}.{attempt}")
+    except Exception as error:
+        if refused := no_room(error, path):
+            raise refused from error
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

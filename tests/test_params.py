@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,19 @@ def test_the_pipeline_can_be_read_in_one_sitting() -> None:
         (
             {"train.baseline.train": {"optimiser": {"name": "x"}}},
             "train.baseline.train.optimiser.name: found 'x'; allo",
+        ),
+        (
+            {"train.candidate.settings": {"a": [1, float("nan")]}},
+            "train.candidate.settings.a.1: input should be",
+        ),
+        (
+            {"train.candidate.settings": {"float": date(2020, 1, 2)}},
+            "train.candidate.settings.float: input was no",
+        ),
+        ({"train.trunk": {"width": 8, "a": {1: 2}}}, "train.trunk.a.1: input should be a valid string, found 1"),
+        (
+            {"train.baseline.train": {"trunk": {"a": float("inf")}}},
+            "train.baseline.train.trunk.a: input should be a",
         ),
         ({"train.candidate.tuned": {"trials": -1}}, "train.candidate.tuned.trials: input should be greater than or eq"),
         ({"train.keep": "first"}, "train.keep: input should be 'last' or 'best', found 'first'"),

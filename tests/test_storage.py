@@ -66,3 +66,21 @@ def test_a_full_disk_leaves_nothing_half_written(finished_study: Path, monkeypat
     monkeypatch.undo()
     assert read_json(finished_study / "results/compare.json") == before
     assert not [path for path in (finished_study / "results").iterdir() if path.name.startswith(".")]
+
+
+def test_a_file_that_lacks_a_key_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "compare.json"
+    file.write_text('{"difference": {"value": 1}}')
+    content = read_json(file)
+    assert content == {"difference": {"value": 1}} and content.get("wins") is None
+    for look in (lambda: content["wins"], lambda: content["difference"]["ci_low"]):
+        with pytest.raises(ValueError, match="compare.json: found no '(wins|ci_low)'; run the stage") as error:
+            look()
+        assert isinstance(error.value, KeyError)  # so that who asks whether it is there goes on
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", '"text"'])
+def test_what_is_no_mapping_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match="a.json: found (list|NoneType|str); allowed: a mapping"):
+        read_json(tmp_path / "a.json")

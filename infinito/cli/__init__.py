@@ -10,6 +10,7 @@ import typer
 
 from infinito.cli import check, judge, ledger, lineage, new, plan, verdict, verify
 from infinito.cli.app import app
+from infinito.disk import refusal
 
 __all__ = ["app", "check", "judge", "ledger", "lineage", "main", "new", "plan", "verdict", "verify"]
 
@@ -17,12 +18,15 @@ UsageError: Any = typer.BadParameter.__mro__[1]  # of click, which some versions
 
 
 def main() -> None:
-    """Run the command line; bad input is one line and exit code 2."""
+    """Run the command line; bad input is one line and exit code 2, what the disk refuses one line and 1."""
+    code = 2
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except (ValueError, FileNotFoundError) as error:
         message = str(error)
     except UsageError as error:
         message = error.format_message()
+    except OSError as error:
+        code, message = 1, refusal(error)
     print(f"infinito: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

@@ -11,7 +11,7 @@ from infinito.lineage.pipeline import Pipeline
 from infinito.lineage.settings import read_params
 from infinito.lineage.stages import stage_lineage
 from infinito.params import Params
-from infinito.questions.compare import percent_gain
+from infinito.questions.protocol import percent_gain
 from infinito.runs.table import RunTable
 from infinito.storage import read_json, read_table
 from infinito.study import Study

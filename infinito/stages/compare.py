@@ -8,6 +8,7 @@ import pandas as pd
 from infinito import params, tasks
 from infinito.planning import preregistration
 from infinito.questions import compare as comparison
+from infinito.questions import protocol
 from infinito.questions.fairness import fairness
 from infinito.runs import FanOut, RunTable
 from infinito.runs.scores import evaluation_noise, scores
@@ -116,8 +117,8 @@ def _original_protocol(
     """
     settings = study.params.compare
     result: dict[str, Any] = {"report_protocol_repeated": []}
-    if comparison.has_percentages(baseline["last_batch_loss"]):
-        repeated = comparison.report_protocols(candidate["last_batch_loss"], baseline["last_batch_loss"])
+    if protocol.has_percentages(baseline["last_batch_loss"]):
+        repeated = protocol.report_protocols(candidate["last_batch_loss"], baseline["last_batch_loss"])
         result["report_protocol_repeated"] = repeated
     if study.params.train.pilot:
         candidate, baseline = table.pairs("pilot", unequal=study.params.train.unequal("candidate"))
@@ -128,8 +129,8 @@ def _original_protocol(
             smallest_effect=settings.smallest_effect,
             alpha=settings.alpha,
         )
-    if not comparison.has_percentages(baseline["last_batch_loss"]):
+    if not protocol.has_percentages(baseline["last_batch_loss"]):
         return result | {"report_protocol": None}
-    claimed = comparison.report_protocol(candidate["last_batch_loss"], baseline["last_batch_loss"])
+    claimed = protocol.report_protocol(candidate["last_batch_loss"], baseline["last_batch_loss"])
     claimed["best_seed"] = int(candidate["init_seed"].iloc[int(claimed["best_seed"])])
     return result | {"report_protocol": claimed}

@@ -27,6 +27,8 @@ CHANGES = {
     "train.baseline": {"network": "tests.users:If", "settings": {}},
     "train.grid.inits": 2,
     "train.grid.datas": 2,
+    "train.pairs": 6,
+    "golden.data_seeds": 5,
     "golden.controls": 1,
 }
 

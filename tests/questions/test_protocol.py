@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from infinito.questions.compare import has_percentages, report_protocol, report_protocols
+from infinito.questions.protocol import has_percentages, report_protocol, report_protocols
 from tests.comparisons import with_mean_and_sd
 
 
