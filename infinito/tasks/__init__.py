@@ -6,10 +6,8 @@ manifest, and `load(folder, manifest) -> Data`. `prepare` and `load` here choose
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from infinito import params
-from infinito.storage import Lacking, file_sha256, read_json
+from infinito.storage import file_sha256, read_json
 from infinito.tasks import arrays, dyck, own, text
 from infinito.tasks.split import IGNORE, Split
 from infinito.tasks.task import Data, Metric, Task, label_smoothing
@@ -47,8 +45,8 @@ def load(folder: Path) -> Data:
                     f"{split}: its contents are not those that manifest.json names; run the stage prepare again"
                 )
         return TASKS[manifest["task"]].load(folder, manifest)
-    except (LookupError, TypeError, AttributeError, ValidationError) as error:
-        if isinstance(error, Lacking):
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        if str(folder) in str(error) or "prepare." in str(error):  # which says already what is wrong
             raise
         raise ValueError(f"{file}: not a manifest of prepared data; run the stage prepare again") from error
 
