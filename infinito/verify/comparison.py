@@ -35,7 +35,8 @@ def verified(stack: Recorded, progress: Callable[[int], None]) -> list[Json]:
         differing_tensors: their names there; None where the network has other tensors now;
         consistent: whether the recorded digests of tensors add up to those of all weights; None without a trace;
         initial_equal, final_equal, hash_equal (that of the final weights in runs.parquet);
-        final_difference (largest absolute, None: not finite, or of other tensors), test_loss_difference (nats).
+        final_difference (largest absolute, None: not finite, or of other tensors);
+        test_loss_difference (in the unit of the loss).
     """
     threads = torch.get_num_threads()
     home = stack.job.scratch.parent  # where a stage would look for compiled code, too
