@@ -60,9 +60,14 @@ CAUSES = (
         "sparse=False",
     ),
     Cause(
-        r"embedding_renorm|(?s:Output 0 of View is a view.*embedding)",
+        r"embedding_renorm|(?s:Output \d+ of View is a view.*\bembedding\b)",
         "writes in place into a parameter, as nn.Embedding(max_norm=...) does",
         "the norm where the rows are used: x / x.norm(dim=-1, keepdim=True).clamp(min=max_norm) * max_norm",
+    ),
+    Cause(
+        r"Output \d+ of View is a view",
+        "writes in place into a parameter, here or in a hook of what is called here",
+        "a new tensor where it is used, as F.normalize(weight, dim=1) for weight.div_(norm)",
     ),
     Cause(
         r"aten::\w+\.out\b|aten::_?linalg_\w+\.out|out= or view ops",

@@ -58,8 +58,14 @@ class Run:
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
     def evaluate(self, split: Split, seed: int) -> Evaluation:
-        """Loss and scores of every example, as runs [1, N]; a network that draws draws from a stream of its own."""
+        """Loss and scores of every example, as runs [1, N]; a network that draws draws from a stream of its own.
+
+        It leaves the run as it was, also a network that writes into its weights when it is called, as
+        nn.Embedding(max_norm=...) does: how often somebody looks must not change what comes out.
+        """
         seed_all_from(seed, "eval")
+        tensors = [*self.network.parameters(), *self.network.buffers()]
+        before = [tensor.detach().clone() for tensor in tensors]
         self.network.eval()
 
         def chunks() -> Iterator[dict[str, Measured]]:
@@ -71,6 +77,8 @@ class Run:
 
         with torch.no_grad():
             found = joined(chunks())
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
         self.network.train()
         return found
 

@@ -16,12 +16,6 @@ from tests.conftest import ROOT
 
 CASES = cases()
 FOUND = read_found()
-# What is not yet as it should be.
-FAULTS = {
-    ("ShortEmbedding", "loop"): "evaluation writes into the weights, as a plain loop that only trains does not",
-    ("Renormalised", "loop"): "evaluation writes into the weights, as a plain loop that only trains does not",
-    ("Renormalised", "stacked"): "the line names the call, not the hook, and says nothing to write instead",
-}
 # Compiled, torch does not round what is half precision only in between: that rounding (its emulate_precision_casts) is
 # the whole difference, measured 1.2e-5.
 HALF = 5e-5
@@ -31,11 +25,7 @@ COMPILED = pytest.param(" compiled", marks=pytest.mark.slow)  # it takes 5 to 30
 @pytest.mark.parametrize("how", ["", COMPILED])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", CASES)
-def test_it_agrees_with_the_plain_loop_or_is_refused_in_one_line(
-    name: str, engine: str, how: str, request: pytest.FixtureRequest
-) -> None:
-    if (name, engine) in FAULTS:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=FAULTS[name, engine]))
+def test_it_agrees_with_the_plain_loop_or_is_refused_in_one_line(name: str, engine: str, how: str) -> None:
     found = attempt(CASES[name], engine, how)
     measured = FOUND[name].get(engine + how)
     assert measured is None or found.line == measured.line
