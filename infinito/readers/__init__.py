@@ -1,0 +1,1 @@
+"""Other people's results: one format a file, all of them to one tidy table."""
