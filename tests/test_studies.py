@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from infinito.judging.published import judge
 from infinito.planning import preregistration
 from infinito.planning.ledger import Ledger, history_faults
 from infinito.questions import golden
 from infinito.questions.attribute import attribute
 from infinito.questions.compare import compare
-from infinito.questions.judge import judge
 from infinito.runs.pairing import paired_runs
 from infinito.storage import canonical, read_json, sha256
 from infinito.study import load_study

@@ -1,35 +1,166 @@
-"""`infinito judge`: what do somebody's published figures show?"""
+"""`infinito judge`: what do somebody's runs, or published figures, show?"""
 
 import json
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from infinito.cli.app import app, console, interval, naming_flags, plain
 
+OF_RUNS, OF_FIGURES = "Of runs", "Of published figures"
+
+
+def _column(what: str) -> Any:
+    return typer.Option(help=what, rich_help_panel=OF_RUNS, show_default="found by its name")
+
 
 @app.command(
-    epilog="Example, the report that this project began with: infinito judge --mean 3.44 --sd 19.55 --n 10 "
-    "--wins 7 --best 29.14 --p 0.554"
+    epilog="Examples: infinito judge results.csv --baseline mlp; infinito judge runs/ --pattern "
+    "'{arm}/{seed}/stats.json' --metric test.rmse --baseline mlp; the report that this project began with: infinito "
+    "judge --mean 3.44 --sd 19.55 --n 10 --wins 7 --best 29.14 --p 0.554"
 )
 def judge(
-    mean: Annotated[float, typer.Option(help="Mean difference over the seeds, positive = candidate better; any unit.")],
-    sd: Annotated[float, typer.Option(help="Standard deviation of the differences over the seeds.")],
-    n: Annotated[int, typer.Option(help="Number of seeds.")],
-    wins: Annotated[int | None, typer.Option(help="Seeds with which the candidate was better.")] = None,
-    best: Annotated[float | None, typer.Option(help="Difference of the best seed.")] = None,
-    seeds_tried: Annotated[
-        int | None, typer.Option(help="Seeds that the best one was chosen from.", show_default="n")
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="Runs: a CSV, TSV, JSON, JSON Lines, Parquet or Excel file, a log, a folder with one file a run.",
+            show_default=False,
+        ),
     ] = None,
-    p: Annotated[float | None, typer.Option(help="The p-value as printed, to be checked against the figures.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The arm that others are compared with.", rich_help_panel=OF_RUNS)
+    ] = None,
+    candidate: Annotated[
+        list[str] | None, typer.Option(help="Compare this arm only; may be repeated.", rich_help_panel=OF_RUNS)
+    ] = None,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Compare every arm with every other one.", rich_help_panel=OF_RUNS)
+    ] = False,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Judge this metric only; may be repeated.", rich_help_panel=OF_RUNS)
+    ] = None,
+    higher: Annotated[
+        list[str] | None, typer.Option(help="This metric is better when it is higher.", rich_help_panel=OF_RUNS)
+    ] = None,
+    lower: Annotated[
+        list[str] | None, typer.Option(help="This metric is better when it is lower.", rich_help_panel=OF_RUNS)
+    ] = None,
+    arm: Annotated[str | None, _column("Column of the arms.")] = None,
+    seed: Annotated[str | None, _column("Column of the seeds, or folds.")] = None,
+    task: Annotated[str | None, _column("Column of the tasks.")] = None,
+    step: Annotated[str | None, _column("Column of the steps of learning curves.")] = None,
+    value: Annotated[str | None, _column("Column of the figures, or key of a JSON file.")] = None,
+    status: Annotated[str | None, _column("Column that says whether a run is finished.")] = None,
+    run: Annotated[str | None, _column("Column that names the runs.")] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="What paths or names mean: '{arm}/tuned/{seed}/stats.json'.", rich_help_panel=OF_RUNS),
+    ] = None,
+    match: Annotated[
+        str | None, typer.Option(help="What counts in lines of logs: 'val_loss:{value}'.", rich_help_panel=OF_RUNS)
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="Of curves the figure at this step, or the mean from 13e6:13.7e6.", rich_help_panel=OF_RUNS),
+    ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option(help="Of curves the mean of so many last steps that all have.", min=1, rich_help_panel=OF_RUNS),
+    ] = None,
+    best_by: Annotated[
+        str | None, typer.Option(help="Of curves the step at which this metric is best.", rich_help_panel=OF_RUNS)
+    ] = None,
+    paired: Annotated[
+        bool | None,
+        typer.Option(
+            "--paired/--unpaired",
+            help="Whether equal seeds belong together.",
+            rich_help_panel=OF_RUNS,
+            show_default="where all arms come from one table or layout",
+        ),
+    ] = None,
+    smallest_effect: Annotated[
+        float | None,
+        typer.Option(help="Smaller differences don't matter: allows EQUIVALENT.", rich_help_panel=OF_RUNS),
+    ] = None,
+    mean: Annotated[
+        float | None,
+        typer.Option(help="Mean difference over the seeds, positive = candidate better.", rich_help_panel=OF_FIGURES),
+    ] = None,
+    sd: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of the differences over the seeds.", rich_help_panel=OF_FIGURES),
+    ] = None,
+    n: Annotated[int | None, typer.Option(help="Number of seeds.", rich_help_panel=OF_FIGURES)] = None,
+    wins: Annotated[
+        int | None, typer.Option(help="Seeds with which the candidate was better.", rich_help_panel=OF_FIGURES)
+    ] = None,
+    best: Annotated[float | None, typer.Option(help="Difference of the best seed.", rich_help_panel=OF_FIGURES)] = None,
+    seeds_tried: Annotated[
+        int | None,
+        typer.Option(help="Seeds that the best one was chosen from.", show_default="n", rich_help_panel=OF_FIGURES),
+    ] = None,
+    p: Annotated[
+        float | None,
+        typer.Option(help="The p-value as printed, to be checked against the figures.", rich_help_panel=OF_FIGURES),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
-    """Judge a published claim from its mean, standard deviation and number of seeds.
+    """Judge somebody's runs, or a published claim from its mean, standard deviation and number of seeds.
 
-    Figures that no seeds can have together, each within its rounding, are named as impossible.
+    What was taken for what is said first, with the flag that says otherwise; what can't be told is asked for. Of
+    figures, those that no seeds can have together, each within its rounding, are named as impossible.
+
+    Exit code: 0 judged; 1 not enough to compare; 2 bad input.
     """
-    from infinito.questions.judge import judge as judged
+    if source is None:
+        if mean is None or sd is None or n is None:
+            raise ValueError(
+                "judge: found neither runs nor figures; allowed: a file or folder, or --mean, --sd and --n"
+            )
+        _published(mean, sd, n, wins, best, seeds_tried, p, as_json)
+        return
+    from infinito import readers
+    from infinito.cli.judged import show
+    from infinito.judging.runs import asked_of
+
+    options = readers.Options(
+        arm, seed, tuple(metric or ()), task, step, value, status, run, pattern, match, _span(at), last, best_by
+    )
+    result = asked_of(
+        readers.read(source, options), options, baseline=baseline, candidates=candidate or [], all_pairs=all_pairs,
+        higher=higher or [], lower=lower or [], paired=paired, smallest_effect=smallest_effect,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        show(result)
+    sys.exit(0 if any(found["p_value"] is not None for found in result["comparisons"]) else 1)
+
+
+def _span(at: str | None) -> tuple[float, float] | None:
+    if at is None:
+        return None
+    try:
+        first, _, last = at.partition(":")
+        return float(first), float(last or first)
+    except ValueError:
+        raise ValueError(f"--at: found {at!r}; allowed: a step, or two as 13e6:13.7e6") from None
+
+
+def _published(
+    mean: float,
+    sd: float,
+    n: int,
+    wins: int | None,
+    best: float | None,
+    seeds_tried: int | None,
+    p: float | None,
+    as_json: bool,
+) -> None:
+    from infinito.judging.published import judge as judged
 
     with naming_flags("mean", "sd", "n", "wins", "best", "seeds_tried", "p"):
         result = judged(mean, sd, n, wins=wins, best=best, seeds_tried=seeds_tried, p=p)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -37,12 +38,20 @@ def read_frame(path: Path) -> pd.DataFrame:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     delimiter = _delimiter(lines[:50])
     try:
-        return pd.read_csv(
-            path, sep=delimiter, encoding=encoding, comment="#" if text[skipped:].startswith("#") else None,
-            na_values=[*MISSING, "NaN", "NA", "N/A", "None"], keep_default_na=False, low_memory=False,
-            skipinitialspace=True,
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header would be cut
+            return pd.read_csv(
+                path, sep=delimiter, encoding=encoding, comment="#" if text[skipped:].startswith("#") else None,
+                na_values=[*MISSING, "NaN", "NA", "N/A", "None"], keep_default_na=False, low_memory=False,
+                skipinitialspace=True, index_col=False,
+            )  # fmt: skip
+    except (
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        csv.Error,
+    ) as error:
         raise ValueError(f"{path}: not a readable table: {' '.join(str(error).split())}") from error
 
 

@@ -54,7 +54,7 @@ def tidy(frame: pd.DataFrame, options: Options, source: str) -> Results:
         "task": told("task", options.task, columns) or _one(named(columns, TASK)),
         "step": told("step", options.step, columns) or _one(named(columns, STEP)),
     }
-    role["seed"], pairing = _seed(frame, options, columns)
+    role["seed"], pairing = _seed(frame, options, columns, [c for c in role.values() if c])
     role["metric"], role["value"] = _long(frame, options, columns)
     taken = [column for column in role.values() if column]
     role["arm"] = told("arm", options.arm, columns) or arm_of(frame, taken, options)
@@ -186,16 +186,20 @@ def _unpivoted(frame: pd.DataFrame, wide: dict[str, int]) -> pd.DataFrame:
 
 
 def _seed(
-    frame: pd.DataFrame, options: Options, columns: list[str]
+    frame: pd.DataFrame, options: Options, columns: list[str], taken: list[str]
 ) -> tuple[str | None, Literal["seed", "fold"] | None]:
-    """The column that says which runs of two arms belong together: seeds, or folds where no seed occurs twice."""
+    """The column that says which runs of two arms belong together: seeds, or folds where no two arms share a seed."""
     if options.seed:
         column = told("seed", options.seed, columns)
         return column, "fold" if plain(str(column)) in FOLD else "seed"
     seeds, folds = named(columns, SEED), named(columns, FOLD)
-    if folds and (not seeds or frame[seeds[0]].nunique() > 0.8 * frame[seeds[0]].notna().sum()):  # all differ
-        return folds[0], "fold"
-    return (seeds[0], "seed") if seeds else (None, None)
+    if folds and seeds:
+        arm = told("arm", options.arm, columns) or arm_of(frame, [*taken, *seeds, *folds], options)
+        if arm is None or (frame.groupby(seeds[0])[arm].nunique() > 1).mean() < 0.5:
+            return folds[0], "fold"
+    if seeds:
+        return seeds[0], "seed"
+    return (folds[0], "fold") if folds else (None, None)
 
 
 def _long(frame: pd.DataFrame, options: Options, columns: list[str]) -> tuple[str | None, str | None]:

@@ -34,7 +34,7 @@ def lines(path: Path, options: Options) -> Iterator[tuple[float, dict[str, float
                 chosen = {name: pair for name, pair in found.items() if name.lower() not in STEP}
             step = next((float(value) for name, (value, _) in found.items() if name.lower() in STEP), float(number))
             figures: dict[str, float] = {}
-        units: dict[str, str] = {}
+            units: dict[str, str] = {}
             for name, (value, unit) in chosen.items():
                 scale, called = UNITS.get(unit, (1.0, ""))
                 figures[name] = float(value) * (0.01 if unit == "%" else scale)

@@ -40,8 +40,8 @@ class Options:
             in a column of metrics).
         pattern: of paths below a folder, or of names: "{arm}/tuned/{seed}/stats.json".
         match: of lines of a log: "val_loss:{value}".
-        at: the step of a curve that counts. last: the mean of so many last ones instead. best_by: the metric on whose
-            best value the step is chosen.
+        at: the step of a curve that counts, or the first and the last of those whose mean counts. last: the mean of so
+            many last ones instead. best_by: the metric on whose best value the step is chosen.
     """
 
     arm: str | None = None
@@ -54,7 +54,7 @@ class Options:
     run: str | None = None
     pattern: str | None = None
     match: str | None = None
-    at: float | None = None
+    at: tuple[float, float] | None = None
     last: int | None = None
     best_by: str | None = None
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from infinito.judging.published import judge
 from infinito.questions.attribute import attribute
 from infinito.questions.compare import Family, compare, family
 from infinito.questions.ensemble import all_subsets_loss, ensemble_curve, ensemble_loss, equal_compute
 from infinito.questions.ensemble import paired_document_bootstrap as document_bootstrap
 from infinito.questions.golden import Candidate, checkpoint_loss, confirm
-from infinito.questions.judge import judge
 from tests.comparisons import BASELINE, CANDIDATE, NATS
 
 D = np.subtract(BASELINE, CANDIDATE)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from infinito.questions.judge import judge, standard_sample
+from infinito.judging.published import judge, standard_sample
 from infinito.statistics.paired import effect_size, paired_t, power, sign_test
 
 
