@@ -116,10 +116,10 @@ def judge(
     Exit code: 0 judged; 1 not enough to compare; 2 bad input.
     """
     if source is None:
+        given = {"--mean": mean, "--sd": sd, "--n": n}
+        missing = ", ".join(f"'{flag}'" for flag, figure in given.items() if figure is None)
         if mean is None or sd is None or n is None:
-            raise ValueError(
-                "judge: found neither runs nor figures; allowed: a file or folder, or --mean, --sd and --n"
-            )
+            raise ValueError(f"judge: missing {missing}; allowed: a file or folder of runs, or --mean, --sd and --n")
         _published(mean, sd, n, wins, best, seeds_tried, p, as_json)
         return
     from infinito import readers

@@ -64,7 +64,7 @@ def _known(names: dict[Path, str], pattern: str | None) -> tuple[dict[Path, dict
     differing = [place for place in table.columns if table[place].nunique() > 1]
     read_as: dict[str, str] = {}
     roles: dict[str, Any] = {}
-    seeds = [p for p in differing if table[p].str.fullmatch(r"(seed|run|s)?[ _=-]?\d+").all()]
+    seeds = [p for p in differing if table[p].str.fullmatch(r"(seed|s)?[ _=-]?\d+").all()]
     if seeds:
         roles["seed"] = seeds[-1]
     rest = [place for place in differing if place not in roles.values()]
