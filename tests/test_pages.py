@@ -106,6 +106,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_published_claim_of_the_readme_is_judged(infinito: Infinito) -> None:
-    (line,) = re.findall(r"(?m)^\$ infinito (judge [^#]*?)\s+#", (ROOT / "README.md").read_text())
+    (line,) = re.findall(r"(?m)^\$ infinito (judge --[^#]*?)\s+#", (ROOT / "README.md").read_text())
     done = infinito(*line.split())
     assert done.returncode == 0 and "INCONCLUSIVE" in done.stdout
