@@ -13,7 +13,7 @@ from infinito.statistics.paired import TTest, paired_t, ratio_to_error
 
 
 def resampled_t(d: ArrayLike, test_to_train: float, alpha: float = 0.05) -> TTest:
-    """Corrected resampled t-test and its confidence interval (Nadeau & Bengio 2003, section 3, estimator 3).
+    """Corrected resampled t-test and its confidence interval (Nadeau & Bengio 2003).
 
     The variance of the mean of n differences is taken as that of a difference times 1 / n + test_to_train, the latter
     for the correlation of splits that share training examples.
