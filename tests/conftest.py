@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 # their asserts too say what they compared
 pytest.register_assert_rewrite("tests.comparisons", "tests.report.pages")
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more of them, for small matrices, mostly wait for one another
 os.environ["INFINITO_COMPILE"] = "0"  # compiling takes longer than a tiny study; the engine's tests compile on purpose
 ROOT = Path(__file__).parent.parent
 OF_TOKENS = ("transformer", "infinito_v52")  # the built-in networks that take tokens
@@ -79,6 +79,8 @@ TINY: dict[str, Any] = {
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """As in the workers: the bits of a CPU run are promised for one thread."""
+    import torch
+
     torch.set_num_threads(1)
 
 

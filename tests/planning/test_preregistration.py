@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -144,22 +145,31 @@ def test_tampering_with_any_figure_of_a_plan_is_found(finished_study: Path) -> N
         write_json(study.plan, content)
         with pytest.raises(ValueError, match="plan.json: "):
             preregistration.registered(study)
-    for text, message in (("{", "not valid JSON"), ("[]", "not a plan"), ('{"schema": 1}', "not a plan")):
+    for text, message in (
+        ("{", "not valid JSON"),
+        ("[]", "found list; allowed: a mapping"),
+        ('{"schema": 1}', "not a plan"),
+    ):
         study.plan.write_text(text)
         with pytest.raises(ValueError, match=message):
             preregistration.read(study.plan)
 
 
-@pytest.fixture
-def planned(finished_study: Path) -> tuple[Study, pd.DataFrame, Records]:
-    """A study planned from a finished one, whose pairs were trained under the plan; their runs, and the records."""
-    study = load_study(finished_study)
+@pytest.fixture(scope="module")
+def _planned(_finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, pd.DataFrame, Records]:
+    folder = Path(shutil.copytree(_finished, tmp_path_factory.mktemp("planned") / "study"))
+    study = load_study(folder)
     content, name = preregistration.write(study, make(study, pairs=14, looks="obf"))
     assert content["looks"] == [4, 7, 11, 14]
-    study = change(
-        finished_study, {"train.seed": 1, "train.pairs": 14, "train.looks": [4, 7, 11, 14], "train.plan": name}
-    )
+    study = change(folder, {"train.seed": 1, "train.pairs": 14, "train.looks": [4, 7, 11, 14], "train.plan": name})
     return study, *train_pairs(study, name)
+
+
+@pytest.fixture
+def planned(_planned: tuple[Study, pd.DataFrame, Records], tmp_path: Path) -> tuple[Study, pd.DataFrame, Records]:
+    """A study planned from a finished one, whose pairs were trained under the plan; their runs, and the records."""
+    study, pairs, records = _planned
+    return load_study(Path(shutil.copytree(study.folder, tmp_path / "planned"))), pairs.copy(), copy.deepcopy(records)
 
 
 def test_planned_only_when_everything_agrees(planned: tuple[Study, pd.DataFrame, Records]) -> None:
