@@ -386,8 +386,10 @@ def _elsewhere(
     mine = here[here["arm"] == arm].set_index(key)["value"]
     found = []
     for (other_task, other), group in groups.items():
+        if other_task != task or other == metric:
+            continue
         rows = group[group["arm"] == arm].dropna(subset=["value"]).set_index(key)["value"]
-        if other_task != task or other == metric or rows.index.has_duplicates or run[key] not in rows.index:
+        if rows.index.has_duplicates or run[key] not in rows.index:
             continue
         order = rows.rank(ascending=not asked.higher[str(other)], method="min")
         both = pd.concat([mine, rows], axis=1, join="inner").dropna()

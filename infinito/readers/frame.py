@@ -157,7 +157,9 @@ def _cleaned(frame: pd.DataFrame, source: str) -> tuple[pd.DataFrame, list[str]]
             frame = frame[~repeated]
         summary = pd.Series(False, index=frame.index)
         for column in columns[:4]:
-            summary |= frame[column].astype("string").str.fullmatch(SUMMARY).fillna(False).astype(bool)
+            names = [name for name in frame[column].dropna().unique() if SUMMARY.fullmatch(str(name))]
+            if names:
+                summary |= frame[column].isin(names)
         if summary.any() and not summary.all() and not named(columns, METRIC):
             names = [
                 str(frame.loc[i, next(c for c in columns if isinstance(frame.loc[i, c], str))])
