@@ -137,7 +137,7 @@ def judge(
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         show(result)
-    sys.exit(0 if any(found["p_value"] is not None for found in result["comparisons"]) else 1)
+    sys.exit(0 if any(found["p_value"] is not None and "over" not in found for found in result["comparisons"]) else 1)
 
 
 def _span(at: str | None) -> tuple[float, float] | None:

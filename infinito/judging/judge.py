@@ -40,6 +40,7 @@ class Asked:
         higher: whether a metric is better when it is higher, by name.
         units: of metrics, by name, where they are not in the unit of their values.
         pairing: what makes runs of two arms belong together.
+        errors: standard errors over the items of a test set, where an arm has one run.
         smallest_effect: differences below it don't matter, in the unit of the figures; None: nothing is equivalent.
     """
 
@@ -48,6 +49,7 @@ class Asked:
     units: Mapping[str, str]
     pairing: Pairing
     smallest_effect: float | None = None
+    errors: Mapping[tuple[str, str, str], float] | None = None  # over items, by arm, task and metric
     alpha: float = 0.05
 
 
@@ -147,6 +149,9 @@ def _compare(
         "more_runs_for_80_percent_power": None,
         "remarks": remarks,
     }
+    if len(a) == len(b) == 1 and asked.errors:
+        _over_items(found, float(a[0] - b[0]), asked)
+        return found
     if 2 == min(len(a), len(b)):
         remarks.append("An arm has two runs: they are shown, not tested, and count in no family of tests.")
         return found
@@ -298,6 +303,28 @@ def _unpaired(found: dict[str, Any], a: Array, b: Array, asked: Asked) -> None:
         found["p_equivalence"] = unpaired.equivalence(a, b, asked.smallest_effect)
 
 
+def _over_items(found: dict[str, Any], difference: float, asked: Asked) -> None:
+    """One run of each: the z-test over items is about these two checkpoints, and about nothing else."""
+    assert asked.errors is not None
+    keys = ((found[arm], found["task"], found["metric"]) for arm in ("candidate", "baseline"))
+    errors = [asked.errors.get(key, math.nan) for key in keys]
+    se = math.hypot(*errors)
+    if not se > 0:
+        found["remarks"].append("One training run an arm, and no error over items: nothing can be said.")
+        return
+    reach = float(stats.norm.isf(asked.alpha / 2)) * se
+    found |= {
+        "over": "items",
+        "difference": estimate(difference, difference - reach, difference + reach, 1),
+        "p_value": float(2 * stats.norm.sf(abs(difference) / se)),
+    }
+    found["remarks"].append(
+        "One training run an arm: seeds were not varied, so nothing is said of the two recipes. The interval "
+        "is over the "
+        "items of the test set, unpaired, and about these two checkpoints only."
+    )
+
+
 def _decide(found: dict[str, Any], hypotheses: int, asked: Asked) -> None:
     """The verdict and its sentence."""
     n = found.get("n_pairs", min(found["n_candidate"], found["n_baseline"]))
@@ -308,7 +335,7 @@ def _decide(found: dict[str, Any], hypotheses: int, asked: Asked) -> None:
     difference = found["difference"]
     equal = found.get("p_equivalence_adjusted", 1.0)
     found["verdict"] = verdict(difference["value"], found["p_adjusted"], equal, n, asked.alpha)
-    if n < PAIRS_FOR_A_VERDICT:
+    if n < PAIRS_FOR_A_VERDICT and "over" not in found:
         found["remarks"].append(
             f"{n} {'pairs' if found['paired'] else 'runs in an arm'} are too few for a verdict: at least "
             f"{PAIRS_FOR_A_VERDICT} are needed."
@@ -323,9 +350,11 @@ def _sentence(found: dict[str, Any], hypotheses: int, alpha: float) -> str:
     if not points and found["unit"] != found["metric"]:
         unit = f" {found['unit']}"
     holm = f", Holm over {hypotheses}: {found['p_adjusted']:.2g}" if hypotheses > 1 else ""
-    how = f"{found['n_pairs']} pairs by {found['paired']}" if found["paired"] else (
-        f"{found['n_candidate']} and {found['n_baseline']} runs, not paired (Welch)"
-    )  # fmt: skip
+    how = f"{found['n_candidate']} and {found['n_baseline']} runs, not paired (Welch)"
+    if found["paired"]:
+        how = f"{found['n_pairs']} pairs by {found['paired']}"
+    elif "over" in found:
+        how = "over items, one run an arm"
     place = f" on {found['task']}" if found["task"] else ""
     word = {
         "BETTER": "better than", "WORSE": "worse than", "EQUIVALENT": "equivalent to",

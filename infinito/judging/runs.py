@@ -54,7 +54,11 @@ def asked_of(
         if (runs["seed"] == "").any():
             raise ValueError("--paired: found runs without a seed; allowed: with a column of seeds (--seed)")
         pairing = results.pairing or "seed"
-    asked = Asked(chosen, {k: bool(v) for k, v in ways.items()}, results.units, pairing, smallest_effect)
+    errors = None
+    if results.errors is not None:
+        keys = results.errors[["arm", "task", "metric"]].itertuples(index=False, name=None)
+        errors = dict(zip(keys, results.errors["stderr"], strict=True))
+    asked = Asked(chosen, {k: bool(v) for k, v in ways.items()}, results.units, pairing, smallest_effect, errors)
     result = judge(runs, asked)
     counts = (
         runs.dropna(subset=["value"]).drop_duplicates(["arm", "task", "run", "seed"]).groupby("arm", sort=False).size()
@@ -72,7 +76,7 @@ def asked_of(
     }
     result["read_as"] = read_as | {"sentence": _read_as(read_as, results, said)}
     result["remarks"] = list(dict.fromkeys([*results.remarks, *remarks, *result["remarks"]]))
-    if pairing is None and len(arms) > 1:
+    if pairing is None and len(arms) > 1 and errors is None:
         result["remarks"].append(
             "Nothing says which runs of two arms belong together"
             + (", as seeds of different tables don't" if (runs["seed"] != "").all() else ", for there is no seed")

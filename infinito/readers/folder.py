@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infinito.readers import delimited, frame, json_files, logs, parquet
+from infinito.readers import delimited, frame, json_files, lm_eval, logs, parquet
 from infinito.readers.direction import direction
 from infinito.readers.pattern import compiled
 from infinito.readers.results import Options, Results
@@ -39,6 +39,8 @@ def read(folder: Path, options: Options) -> Results:
     suffix = suffixes.pop()
     if suffix in TABLES:
         return _tables(folder, names, TABLES[suffix], options)
+    if suffix == ".json" and lm_eval.is_one(json_files.content(next(iter(names)))):
+        return lm_eval.read({path: json_files.content(path) for path in names}, options)
     return _runs(folder, names, suffix, options)
 
 

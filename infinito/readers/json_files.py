@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from infinito.readers import frame
+from infinito.readers import frame, lm_eval
 from infinito.readers.pattern import compiled
 from infinito.readers.results import Options, Results
 
@@ -19,7 +19,10 @@ def read(path: Path, options: Options) -> Results:
     Raises:
         ValueError: not JSON; of no such shape.
     """
-    return frame.tidy(_frame(content(path), options, path), options, path.name)
+    found = content(path)
+    if lm_eval.is_one(found):
+        return lm_eval.read({path: found}, options)
+    return frame.tidy(_frame(found, options, path), options, path.name)
 
 
 def content(path: Path) -> Any:
