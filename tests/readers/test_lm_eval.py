@@ -22,7 +22,8 @@ def judged(folder: Path, **options: object) -> dict[str, object]:
     chosen = Options(**options)  # type: ignore[arg-type]
     found = read(str(folder), chosen)
     return asked_of(
-        found, chosen, baseline="a", candidates=[], all_pairs=False, higher=[], lower=[], paired=None, smallest_effect=None
+        found, chosen, baseline="a", candidates=[], all_pairs=False, higher=[], lower=[], paired=None,
+        smallest_effect=None,
     )  # fmt: skip
 
 
