@@ -10,12 +10,15 @@ from tests.conftest import ROOT
 
 # rooms and ground, from the bottom: each may import what comes before it
 LAYERS = [
+    "interrupt",
+    "disk",
     "storage",
     "escape",
     "yaml_reader",
     "importing",
     "mistakes",
     "params",
+    "study",
     "seeds",
     "statistics",
     "tasks",
@@ -24,6 +27,8 @@ LAYERS = [
     "training",
     "runs",
     "questions",
+    "readers",
+    "judging",
     "planning",
     "lineage",
     "verify",

@@ -254,7 +254,7 @@ def _paired(
             f"Folds share training examples: with Nadeau and Bengio's correction p = {corrected.p:.3g}, without it "
             f"{p:.3g}, which is too small."
         )
-        low, high, p = corrected.ci_low, corrected.ci_high, corrected.p
+        low, high, p = float(corrected.ci_low), float(corrected.ci_high), float(corrected.p)
     found |= {
         "paired": asked.pairing,
         "n_pairs": n,
@@ -287,8 +287,6 @@ def _paired(
 def _unpaired(found: dict[str, Any], a: Array, b: Array, asked: Asked) -> None:
     """Welch's test."""
     test = unpaired.welch(a, b, asked.alpha)
-    size = unpaired.effect_size(a, b, asked.alpha)[0]["value"]
-    needed = unpaired.runs_needed(size, alpha=asked.alpha) if size else None
     found |= {
         "difference": estimate(test.mean, test.ci_low, test.ci_high, min(len(a), len(b))),
         "t": test.t,
@@ -297,10 +295,10 @@ def _unpaired(found: dict[str, Any], a: Array, b: Array, asked: Asked) -> None:
         "mann_whitney_p": unpaired.mann_whitney(a, b),
         "effect_size": unpaired.effect_size(a, b, asked.alpha)[1],
         "probability_of_improvement": unpaired.probability_of_improvement(a, b, asked.alpha),
-        "more_runs_for_80_percent_power": None if needed is None else max(0, needed - min(len(a), len(b))),
+        "more_runs_for_80_percent_power": unpaired.further_runs(a, b, alpha=asked.alpha),
     }
     if asked.smallest_effect:
-        found["p_equivalence"] = unpaired.equivalence(a, b, asked.smallest_effect)
+        found["p_equivalence"] = unpaired.tost(a, b, asked.smallest_effect, asked.alpha).p
 
 
 def _over_items(found: dict[str, Any], difference: float, asked: Asked) -> None:

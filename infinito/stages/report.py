@@ -1,7 +1,5 @@
 """results/*.json and models/ -> results/report.html, report.md, charts as PNG, metrics.json."""
 
-from jinja2 import UndefinedError
-
 from infinito import report as reporting
 from infinito.report.metrics import metrics
 from infinito.runs import FanOut
@@ -15,6 +13,8 @@ def report(study: Study, fan_out: FanOut) -> None:
     Raises:
         ValueError: a result is missing, corrupt, or not of the shape that its stage writes.
     """
+    from jinja2 import UndefinedError  # not above: the library is imported without the templates' engine too
+
     results = [name for name in study.params.stages if name in ("compare", "attribute", "golden", "ensemble")]
     try:
         reporting.write(study)

@@ -150,21 +150,9 @@ def test_complete_separation_is_not_certainty() -> None:
     assert found["value"] == 1.0 and found["ci_low"] < 0.5 and found["ci_high"] == 1.0
 
 
-def test_the_probability_of_improvement_is_that_of_brunner_and_munzel() -> None:
-    a, b = draws(1, 12, 0.5), draws(2, 15)
-    found = unpaired.probability_of_improvement(a, b)
-    assert found["value"] == pytest.approx(np.mean([x > y for x in a for y in b]))
-    # its interval excludes one half exactly where their test rejects
-    p = stats.brunnermunzel(b, a).pvalue
-    edge = unpaired.probability_of_improvement(a, b, alpha=float(p))
-    assert min(abs(edge["ci_low"] - 0.5), abs(edge["ci_high"] - 0.5)) == pytest.approx(0, abs=1e-9)
-
-
 def test_as_many_runs_as_are_needed_have_the_power() -> None:
     from statsmodels.stats.power import TTestIndPower
 
     for effect in (0.3, 0.8, 1.5):
         n = unpaired.runs_needed(effect)
-        assert n is not None
         assert TTestIndPower().power(effect, n, 0.05) >= 0.8 > TTestIndPower().power(effect, n - 1, 0.05)
-    assert unpaired.runs_needed(0.0) is None

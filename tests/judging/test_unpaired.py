@@ -11,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.weightstats import ttost_ind
 
-from infinito.statistics import unpaired as c
+from infinito.judging import unpaired as c
 
 # KellerJordan/modded-nanogpt, records/track_1_short/2026-05-07_XSAGatedLayers at f411b3d: last line of every log
 XSA_LOSS = [3.2792, 3.2769, 3.2775, 3.2785, 3.2798, 3.2790, 3.2805, 3.2798, 3.2803, 3.2787, 3.2777]

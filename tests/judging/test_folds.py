@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from infinito.statistics import folds as c
+from infinito.judging import folds as c
 from infinito.statistics.paired import paired_t
 
 # openml/automlbenchmark, reports/old/input/results_small-8c1h{,_ref}.csv at dfe8d21: AUC of folds 0 to 9; None: failed

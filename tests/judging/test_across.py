@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from infinito.statistics import across as c
-from infinito.statistics import unpaired
+from infinito.judging import across as c
+from infinito.judging import unpaired
 from infinito.statistics.paired import adjust
 
 few = settings(max_examples=15, deadline=None)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
-from infinito.statistics import unpaired
+from infinito.judging import unpaired
 from infinito.statistics.paired import (
     Array,
     Estimate,
