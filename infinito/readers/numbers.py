@@ -45,9 +45,7 @@ def numbers(column: pd.Series) -> Numbers | None:
         shares = [one for one in kinds if (match := SHARE.fullmatch(one)) and _parsed([match[1]])]
         others = [one for one in kinds if one not in shares]
         if shares and _parsed(others):
-            raise ValueError(
-                f"{column.name}: found {shares[0]!r} beside {others[0]!r}; allowed: percentages or plain numbers, not both"
-            )
+            raise ValueError(f"{column.name}: found {shares[0]!r} beside {others[0]!r}; allowed: one of both")
         return None
     # shares are divided, not multiplied by 0.01, so that 85.19 % is the number nearest to 0.8519
     known = {k: v / 100 if scale == 0.01 else v * scale for k, v in zip(kinds, found, strict=True)}

@@ -112,7 +112,7 @@ def test_a_chart_export_has_a_column_a_run_and_bands_that_are_none(tmp_path: Pat
         ("model,loss\na,bad\n", {"metric": ("loss",)}, "loss: found 'bad'; allowed: numbers"),
         ("loss,loss\n1,2\n", {"metric": ("accuracy",)}, "--metric: found 'accuracy'"),
         (b"\x00\x01\x02", {}, "bytes that are no text"),
-        ("model,acc\na,85 %\nb,0.9\n", {}, "acc: found '85 %' beside '0.9'; allowed: percentages or plain numbers"),
+        ("model,acc\na,85 %\nb,0.9\n", {}, "acc: found '85 %' beside '0.9'; allowed: one of both"),
         ("model,loss\na,1,2,3\nb,1\n", {}, "not a readable table"),
     ],
 )
