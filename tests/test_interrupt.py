@@ -14,6 +14,11 @@ from tests.conftest import ROOT
 PROGRAMS = {"flows.stage": "psutil", "flows.pipeline": "prefect", "infinito": "rich"}
 
 
+def answering() -> None:
+    """What runs in the background of a shell would ignore Ctrl-C, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_interrupted_while_it_imports(program: str, tmp_path: Path) -> None:
     (tmp_path / f"{PROGRAMS[program]}.py").write_text("import time; print('importing', flush=True); time.sleep(600)")
@@ -23,6 +28,7 @@ def test_interrupted_while_it_imports(program: str, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=answering,
     )
     assert process.stdout is not None and process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
@@ -37,5 +43,6 @@ def test_afterwards_it_is_answered_as_before() -> None:
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\nwith at_once():\n    os.kill(os.getpid(), signal.SIGINT)\n"
         "print('ignored')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=answering)
     assert done.stdout == "answered\nignored\n"
