@@ -29,7 +29,10 @@ def read(path: Path, options: Options) -> Results:
         table, metrics = _csv(path), ()
     table, remarks = _without_repeats(table, path, metrics)
     if metrics and not options.metric:
-        options = dataclasses.replace(options, metric=metrics)
+        chosen = tuple(name for name in metrics if direction(name)) or metrics
+        left = [name for name in metrics if name not in chosen]
+        remarks += [f"{', '.join(left)}: not taken for metrics (--metric says otherwise)."] if left else []
+        options = dataclasses.replace(options, metric=chosen)
     results = frame.tidy(table.drop(columns="typ"), options, path.name)
     words = {"column run": "name of the experiment", "column status": "State"}
     read_as = {key: words.get(taken, taken) for key, taken in results.read_as.items()}
@@ -93,7 +96,7 @@ def _json(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     numeric = tuple(name for name in metrics if pd.api.types.is_numeric_dtype(table[name]))
     if not numeric:
         raise ValueError(f"{path}: found no metrics that are numbers; allowed: at least one")
-    return table, tuple(name for name in numeric if direction(name)) or numeric
+    return table, numeric
 
 
 def _row(state: dict[str, Any], typ: str, status: str) -> tuple[dict[str, Any], dict[str, dict[Any, Any]]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -306,10 +307,13 @@ def _database(path: Path) -> Store:
         }
         for number, name, status, stage, experiment in found["runs"]
     ]  # fmt: skip
-    figures = pd.DataFrame(found["metrics"], columns=FIGURES)
-    # SQL has no infinity: MLflow stores the largest number instead
+    return runs, _with_infinity(pd.DataFrame(found["metrics"], columns=FIGURES))
+
+
+def _with_infinity(figures: pd.DataFrame) -> pd.DataFrame:
+    """SQL has no infinity: MLflow stores the largest number instead."""
     value = figures["value"].astype(float)
-    return runs, figures.assign(value=value.mask(value.abs() >= 1.7976931348623157e308, value * 10))
+    return figures.assign(value=value.mask(value.abs() >= sys.float_info.max, value * 10))
 
 
 def _server(uri: str) -> Store:
@@ -334,11 +338,12 @@ def _server(uri: str) -> Store:
                     "deleted": run.info.lifecycle_stage == "deleted",
                 })  # fmt: skip
                 for name in run.data.metrics:
-                    history = sorted(client.get_metric_history(number, name), key=lambda one: one.timestamp)
+                    # the newest run comes first, and is turned to the end below
+                    history = sorted(client.get_metric_history(number, name), key=lambda one: -one.timestamp)
                     figures += [(number, name, one.step, one.value) for one in history]
     except Exception as error:  # whatever may happen on the way to a server
         raise ValueError(f"{uri}: can't be read: {one_line(error)}") from error
-    return runs[::-1], pd.DataFrame(figures, columns=FIGURES)
+    return runs[::-1], _with_infinity(pd.DataFrame(figures[::-1], columns=FIGURES))
 
 
 def _pages(search: Any, **asked: Any) -> Iterator[Any]:

@@ -37,6 +37,7 @@ def test_rows_of_commits_and_of_the_working_tree_are_named(name: str) -> None:
 def test_numbers_that_are_parameters_are_no_metrics() -> None:
     found = dvc_experiments.read(FILES / "dvc_exp_show.json", Options())
     assert set(found.table["metric"]) == {"accuracy"}
+    assert found.remarks[-1] == "n: not taken for metrics (--metric says otherwise)."
 
 
 def test_a_file_that_dvc_could_not_read_is_a_failure(tmp_path: Path) -> None:

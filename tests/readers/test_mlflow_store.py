@@ -1,10 +1,12 @@
 """Stores of MLflow, files and SQLite, as it writes them."""
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -163,6 +165,47 @@ def test_other_files_are_refused_in_a_line(tmp_path: Path, content: bytes) -> No
         mlflow_store.read(f"mlflow:sqlite:///{tmp_path / 'm.db'}", Options())
     with pytest.raises(ValueError, match="no such store of MLflow; allowed: a folder mlruns"):
         mlflow_store.read("mlflow:nowhere", Options())
+
+
+class Page(list[Any]):
+    token: str | None = None
+
+
+class Client:
+    """A server with two runs, a page for each, the newer one first."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        assert tracking_uri == "http://server"
+
+    def search_experiments(self, page_token: str | None) -> Page:
+        return Page([SimpleNamespace(experiment_id="7", name="covtype")])
+
+    def search_runs(self, experiment_ids: list[str], run_view_type: str, page_token: str | None) -> Page:
+        arm, status = ("mlp", "FINISHED") if page_token else ("ft", "KILLED")
+        info = SimpleNamespace(run_id=arm[0], run_name=f"{arm}-0", status=status, lifecycle_stage="active")
+        data = SimpleNamespace(params={"algorithm": arm, "seed": "0"}, tags={}, metrics={"loss": 1.0})
+        page = Page([SimpleNamespace(info=info, data=data)])
+        page.token = None if page_token else "next"
+        return page
+
+    def get_metric_history(self, run: str, name: str) -> list[Any]:
+        largest = 1.7976931348623157e308  # as a SQL store keeps infinity
+        return [SimpleNamespace(step=1, value=largest, timestamp=2), SimpleNamespace(step=0, value=0.5, timestamp=1)]
+
+
+def test_all_pages_of_a_server_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    entities = SimpleNamespace(ViewType=SimpleNamespace(ALL="all"))
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client, entities=entities))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    table = mlflow_store.read("mlflow:http://server", Options()).table
+    assert table[["arm", "run", "step", "value", "status"]].values.tolist() == [
+        ["mlp", "mlp-0", 0, 0.5, "FINISHED"], ["mlp", "mlp-0", 1, INF, "FINISHED"], ["ft", "ft-0", 0, 0.5, "KILLED"],
+        ["ft", "ft-0", 1, INF, "KILLED"],
+    ]  # fmt: skip
+    monkeypatch.setattr(Client, "search_experiments", lambda *_, **__: 1 / 0)
+    with pytest.raises(ValueError, match="http://server: can't be read: division by zero"):
+        mlflow_store.read("mlflow:http://server", Options())
 
 
 @pytest.mark.skipif(find_spec("mlflow") is not None, reason="MLflow is installed")
