@@ -70,13 +70,11 @@ def _unfinished(rows: pd.DataFrame, what: str) -> str:
 
 
 def _ends(table: pd.DataFrame, identity: list[str], options: Options) -> tuple[pd.DataFrame, list[str]]:
-    """The part of every curve that counts.
-
-    Where all runs of an arm end at the same step, as they were meant to, every run's own end; else its last figure up
-    to the step at which the shortest run ends.
-    """
-    table, remarks = _without_repeats(table.dropna(subset=["step"]), [*identity, "step"])
-    alive = table.dropna(subset=["value"])
+    """The part of every curve that counts; figures of metrics without steps are no curves, and stay as they are."""
+    stepped = table.groupby(["task", "metric"])["step"].transform("count") > 0
+    single, curves = table[~stepped], table[stepped].dropna(subset=["step"])
+    curves, remarks = _without_repeats(curves, [*identity, "step"])
+    alive = curves.dropna(subset=["value"])
     if options.at is not None:
         first, end = options.at
         chosen = alive[alive["step"].between(first, end)]
@@ -85,32 +83,64 @@ def _ends(table: pd.DataFrame, identity: list[str], options: Options) -> tuple[p
                 f"--at: found no figure there; allowed: {alive['step'].min():g} to {alive['step'].max():g}"
             )
         span = f"the figure at step {first:g}" if first == end else f"the mean of the steps {first:g} to {end:g}"
-        return _mean(chosen, identity), [*remarks, f"Of every curve {span}."]
-    if options.best_by:
+        found, said = _mean(chosen, identity), [f"Of every curve {span}."]
+    elif options.best_by:
         by = alive[alive["metric"] == options.best_by]
         if by.empty:
             raise ValueError(f"--best-by: found {options.best_by!r}; allowed: {', '.join(alive['metric'].unique())}")
-        return _best(alive, by, identity, options.best_by, remarks)
-    ends = alive.groupby(identity)["step"].max()
-    of_arms = ends.groupby(level="arm").agg(["min", "max"])
-    number = options.last or 1
-    said = "its last figure" if number == 1 else f"the mean of its last {number} figures"
-    if (of_arms["min"] == of_arms["max"]).all():
-        if of_arms["max"].nunique() > 1:
-            steps = ", ".join(f"{arm} at {end:g}" for arm, end in of_arms["max"].items())
-            remarks.append(f"The arms stop at different steps ({steps}); of every run {said}.")
-        else:
-            remarks.append(f"Of every curve {said}, up to step {ends.max():g}.")
-        alive = alive.dropna(subset=["step"])
+        found, said = _best(alive, by, identity, options.best_by)
     else:
-        remarks.append(
-            f"The runs stop at different steps, between {ends.min():g} and {ends.max():g}; of every run {said} up to "
-            f"step {ends.min():g}, where the shortest one ends."
-        )
-        alive = alive[alive["step"] <= ends.min()]
-    chosen = alive.sort_values("step", kind="stable")
+        found, said = _last(alive, identity, options.last or 1)
+    lost = curves.drop_duplicates(identity).merge(found[identity], on=identity, how="left", indicator=True)
+    lost = lost[lost["_merge"] == "left_only"].drop(columns="_merge").assign(value=np.nan)
+    return pd.concat([single, found, lost], ignore_index=True), [*remarks, *said]
+
+
+def _last(alive: pd.DataFrame, identity: list[str], number: int) -> tuple[pd.DataFrame, list[str]]:
+    """The mean of the last figures of every run.
+
+    Where all runs of an arm end at the same step, as they were meant to, up to every run's own end; else up to the step
+    at which the shortest run ends. Every task and metric is a matter of its own.
+    """
+    said: dict[tuple[str, str], str] = {}
+    limits = []
+    what = "its last figure" if number == 1 else f"the mean of its last {number} figures"
+    ends = alive.groupby(identity)["step"].max()
+    for (task, metric), here in ends.groupby(level=["task", "metric"], sort=False):  # type: ignore[misc]
+        place = str(task), str(metric)
+        of_arms = here.groupby(level="arm").agg(["min", "max"])
+        limit = np.inf
+        if (of_arms["min"] < of_arms["max"]).any():
+            limit = here.min()
+            said[place] = (
+                f"The runs stop at different steps, between {here.min():g} and {here.max():g}; of every run {what} up "
+                f"to step {here.min():g}, where the shortest one ends."
+            )
+        elif of_arms["max"].nunique() > 1:
+            steps = ", ".join(f"{arm} at {end:g}" for arm, end in of_arms["max"].items())
+            said[place] = f"The arms stop at different steps ({steps}); of every run {what}."
+        else:
+            said[place] = f"Of every curve {what}, up to step {here.max():g}."
+        limits.append((*place, limit))
+    until = pd.DataFrame(limits, columns=["task", "metric", "until"])
+    chosen = alive.merge(until, on=["task", "metric"])
+    chosen = chosen[chosen["step"] <= chosen["until"]].sort_values("step", kind="stable")
     kept = chosen.drop_duplicates([*identity, "step"]).groupby(identity).tail(number)[[*identity, "step"]]
-    return _mean(chosen.merge(kept, on=[*identity, "step"]), identity), remarks
+    return _mean(chosen.merge(kept, on=[*identity, "step"]), identity), _by_place(said)
+
+
+def _by_place(said: dict[tuple[str, str], str]) -> list[str]:
+    """A sentence that holds everywhere once, else each with its task and metric."""
+    sentences = list(dict.fromkeys(said.values()))
+    if len(sentences) == 1:
+        return sentences
+    places: dict[str, list[str]] = {}
+    for place, sentence in said.items():
+        places.setdefault(sentence, []).append(" ".join(filter(None, place)))
+    return [
+        f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}: {sentence}"
+        for sentence, names in places.items()
+    ]
 
 
 def _mean(chosen: pd.DataFrame, identity: list[str]) -> pd.DataFrame:
@@ -122,9 +152,7 @@ def _mean(chosen: pd.DataFrame, identity: list[str]) -> pd.DataFrame:
     )
 
 
-def _best(
-    alive: pd.DataFrame, by: pd.DataFrame, identity: list[str], name: str, remarks: list[str]
-) -> tuple[pd.DataFrame, list[str]]:
+def _best(alive: pd.DataFrame, by: pd.DataFrame, identity: list[str], name: str) -> tuple[pd.DataFrame, list[str]]:
     """The step at which another metric is best, of every run."""
     from infinito.readers.direction import direction
 
@@ -133,7 +161,7 @@ def _best(
     order = by.sort_values("value", ascending=not higher, kind="stable").drop_duplicates(keys)
     chosen = alive.merge(order[[*keys, "step"]], on=[*keys, "step"])
     said = f"Of every curve the step at which {name} is best ({'highest' if higher else 'lowest'})."
-    return _clear(chosen, identity), [*remarks, said]
+    return _clear(chosen, identity), [said]
 
 
 def _without_repeats(table: pd.DataFrame, keys: list[str]) -> tuple[pd.DataFrame, list[str]]:

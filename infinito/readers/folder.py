@@ -1,6 +1,7 @@
 """A folder with one file a run, or one table an arm: arm, seed and run come from the paths."""
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def read(folder: Path, options: Options) -> Results:
         return _tables(folder, names, TABLES[suffix], options)
     if suffix == ".json" and lm_eval.is_one(json_files.content(next(iter(names)))):
         return lm_eval.read({path: json_files.content(path) for path in names}, options)
-    return _runs(folder, names, suffix, options)
+    if suffix in json_files.SUFFIXES:
+        return runs_of(names, _of_json, "keys of the files", options, str(folder))
+    return runs_of(names, _of_log, "names in lines", options, str(folder))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -49,7 +52,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())]
 
 
-def _known(names: dict[Path, str], pattern: str | None) -> tuple[dict[Path, dict[str, str]], dict[str, str]]:
+def _known(names: Mapping[Path, str], pattern: str | None) -> tuple[dict[Path, dict[str, str]], dict[str, str]]:
     """arm, seed, run of every path; and what they were taken from.
 
     Without a pattern: of the parts of the paths that differ, one of whole numbers is the seed, the first other one the
@@ -108,18 +111,31 @@ def _tables(folder: Path, names: dict[Path, str], reader: Any, options: Options)
     return Results(frame.completed(table, str(folder)), read_as, list(dict.fromkeys(remarks)), pairing, units)  # type: ignore[arg-type]
 
 
-def _runs(folder: Path, names: dict[Path, str], suffix: str, options: Options) -> Results:
-    """A file a run: a JSON with figures, or a log."""
+# a run's figures (metric, step, value), their units, and names of those that are no metrics
+Run = tuple[pd.DataFrame, dict[str, str], list[str]]
+
+
+def runs_of(
+    names: Mapping[Path, str], read: Callable[[Path, Options], Run], taken: str, options: Options, source: str
+) -> Results:
+    """A file a run.
+
+    Args:
+        names: the files, and what is said of them in their paths.
+        read: what reads one.
+        taken: what the metrics are taken for, in words.
+        options: what the user says of them.
+        source: for messages.
+
+    Raises:
+        ValueError: no figures in any; paths that don't say which arm is which.
+    """
     known, read_as = _known(names, options.pattern)
-    pieces, left = [], []
+    pieces, left, empty = [], [], []
     units: dict[str, str] = {}
-    empty = []
     for path in names:
-        if suffix in json_files.SUFFIXES:
-            piece, others = _figures(path, options)
-        else:
-            piece, more, others = logs.read_run(path, options)
-            units |= more
+        piece, more, others = read(path, options)
+        units |= more
         left += others
         if piece.empty:
             empty.append(names[path])
@@ -129,25 +145,27 @@ def _runs(folder: Path, names: dict[Path, str], suffix: str, options: Options) -
     metrics = [m for m in table["metric"].dropna().unique()]
     if not metrics:
         raise ValueError(
-            f"{folder}: found no figures in {', '.join(empty[:3])}; say which: --metric NAME or --match TEXT"
+            f"{source}: found no figures in {', '.join(empty[:3])}; say which: --metric NAME or --match TEXT"
         )
     remarks = []
     if empty:
         remarks.append(f"{len(empty)} files have no figures: {', '.join(empty[:5])}.")
-        table = pd.concat(
-            [
-                table.dropna(subset=["metric"]),
-                *(table[table["metric"].isna()].assign(metric=m, status="no figure") for m in metrics),
-            ]
-        )
+        lost = table[table["metric"].isna()]
+        every = [lost.assign(metric=metric, status="no figure") for metric in metrics]
+        table = pd.concat([table.dropna(subset=["metric"]), *every])
     if left:
         remarks.append(f"{', '.join(dict.fromkeys(left))}: not taken for metrics (--metric says otherwise).")
-    read_as["metric"] = "keys of the files" if suffix in json_files.SUFFIXES else "names in lines"
+    read_as["metric"] = taken
     pairing = "seed" if "seed" in known[next(iter(names))] else None
-    return Results(frame.completed(table, str(folder)), read_as, remarks, pairing, units)  # type: ignore[arg-type]
+    return Results(frame.completed(table, source), read_as, remarks, pairing, units)  # type: ignore[arg-type]
 
 
-def _figures(path: Path, options: Options) -> tuple[pd.DataFrame, list[str]]:
+def _of_log(path: Path, options: Options) -> Run:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return logs.read_run(file, options)
+
+
+def _of_json(path: Path, options: Options) -> Run:
     """The figures of a JSON file by their dotted keys: those that are named, or those whose names are metrics'."""
     found = json_files.content(path)
     if isinstance(found, list):
@@ -157,11 +175,11 @@ def _figures(path: Path, options: Options) -> tuple[pd.DataFrame, list[str]]:
     if wanted:
         absent = [name for name in wanted if name not in flat]
         if len(absent) == len(wanted):
-            return pd.DataFrame({"metric": [], "value": []}), []
+            return pd.DataFrame({"metric": [], "value": []}), {}, []
         chosen = {name: flat[name] for name in wanted if name in flat}
     else:
         chosen = {name: value for name, value in flat.items() if direction(name)}
         held_out = {name: value for name, value in chosen.items() if re.search(r"(^|[._/])test([._/]|$)", name)}
         chosen = held_out or chosen
     others = [] if wanted else [name for name in flat if name not in chosen]
-    return pd.DataFrame({"metric": list(chosen), "value": list(chosen.values())}), others
+    return pd.DataFrame({"metric": list(chosen), "value": list(chosen.values())}), {}, others

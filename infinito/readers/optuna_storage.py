@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from infinito.readers import frame
-from infinito.readers.mlflow_store import selected, tables
 from infinito.readers.results import Options, Results
+from infinito.readers.sqlite_file import selected, tables
 
 TABLES = ("studies", "study_directions", "trials", "trial_values", "trial_params", "trial_user_attributes")
 INFINITE = {"INF_POS": float("inf"), "INF_NEG": float("-inf")}

@@ -1,6 +1,7 @@
 """Arm, seed, task and run out of paths and names: "{arm}/tuned/{seed}/stats.json", "{arm}-s{seed}"."""
 
 import re
+from pathlib import Path
 
 KEYS = ("arm", "seed", "task", "run", "metric")
 
@@ -40,3 +41,13 @@ def parts_of(name: str, pattern: str, what: str) -> dict[str, str]:
     if match is None:
         raise ValueError(f"--pattern: {pattern!r} does not fit the {what} {name!r}")
     return match.groupdict()
+
+
+def parts_of_path(path: Path, pattern: str) -> dict[str, str]:
+    """What a pattern finds in the last parts of a path, as many as it has itself.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    depth = pattern.count("/") + 1
+    return parts_of("/".join(path.parts[-depth:]), pattern, "path")

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from infinito.readers import json_files
-from infinito.readers.mlflow_store import FIGURES, Run, logged
 from infinito.readers.results import Options, Results
+from infinito.readers.tracked import FIGURES, Run, logged
 
 
 def read(folder: Path, options: Options) -> Results:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from infinito.readers.mlflow_store import FIGURES, Run, logged
 from infinito.readers.pattern import parts_of
 from infinito.readers.results import Options, Results
+from infinito.readers.tracked import FIGURES, Run, logged
 
 EVENTS = "*tfevents*"
 SPLITS = ("train", "training", "validation", "valid", "val", "test", "eval")  # Keras has a folder for each

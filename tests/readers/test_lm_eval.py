@@ -48,3 +48,28 @@ def test_another_metric_is_taken_where_it_is_named(tmp_path: Path) -> None:
     assert judged(tmp_path / "runs", metric=("ppl",))["read_as"]["direction"] == {"ppl": "lower"}  # type: ignore[index]
     with pytest.raises(ValueError, match="--metric: found f1; allowed: acc, ppl"):
         judged(tmp_path / "runs", metric=("f1",))
+
+
+def test_a_filter_is_part_of_a_metrics_name(tmp_path: Path) -> None:
+    for arm, strict, flexible in (("a", 0.2, 0.5), ("b", 0.3, 0.4)):
+        task = {
+            "exact_match,strict-match": strict, "exact_match_stderr,strict-match": 0.01,
+            "exact_match,flexible-extract": flexible, "exact_match_stderr,flexible-extract": 0.02,
+        }  # fmt: skip
+        (tmp_path / arm).mkdir()
+        file = tmp_path / arm / "results_2026-01-01T00-00-00.json"  # as the harness calls it, in the model's folder
+        file.write_text(json.dumps({"results": {"gsm8k": task}, "config": {}}))
+    for metric in ((), ("exact_match",), ("exact_match,strict-match",)):
+        (one,) = judged(tmp_path, metric=metric)["comparisons"]  # type: ignore[misc]
+        assert one["metric"] == "exact_match,strict-match" and one["difference"]["value"] == pytest.approx(0.1)
+    (other,) = judged(tmp_path, metric=("exact_match,flexible-extract",))["comparisons"]  # type: ignore[misc]
+    assert other["difference"]["value"] == pytest.approx(-0.1)
+    assert other["difference"]["ci_high"] + 0.1 == pytest.approx(1.959964 * math.hypot(0.02, 0.02))
+
+
+def test_trainings_that_a_pattern_tells_apart_are_runs_over_seeds(tmp_path: Path) -> None:
+    for arm, shift in (("a", 0.0), ("b", 0.1)):
+        for seed in range(10):
+            written(tmp_path / "runs", f"{arm}-{seed}.json", piqa=0.5 + shift + seed % 3 / 100)
+    (found,) = judged(tmp_path / "runs", pattern="{arm}-{seed}.json")["comparisons"]  # type: ignore[misc]
+    assert found["verdict"] == "BETTER" and found["paired"] == "seed" and found["n_pairs"] == 10
