@@ -1,5 +1,7 @@
 """One figure a run: of curves their end, of runs those that are finished, of several under one name none."""
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 
@@ -106,8 +108,8 @@ def _last(alive: pd.DataFrame, identity: list[str], number: int) -> tuple[pd.Dat
     limits = []
     what = "its last figure" if number == 1 else f"the mean of its last {number} figures"
     ends = alive.groupby(identity)["step"].max()
-    for (task, metric), here in ends.groupby(level=["task", "metric"], sort=False):  # type: ignore[misc]
-        place = str(task), str(metric)
+    for key, here in ends.groupby(level=["task", "metric"], sort=False):
+        place = cast(tuple[str, str], key)
         of_arms = here.groupby(level="arm").agg(["min", "max"])
         limit = np.inf
         if (of_arms["min"] < of_arms["max"]).any():
