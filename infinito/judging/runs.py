@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
-from infinito.judging.judge import Asked, judge, names
+from infinito.judging.asked import Asked
+from infinito.judging.judge import judge, names
 from infinito.readers.direction import direction
 from infinito.readers.figures import figures
 from infinito.readers.results import Options, Results
@@ -121,8 +120,3 @@ def _read_as(read_as: dict[str, Any], results: Results, said: str) -> str:
     pairs = f"paired by {read_as['paired']}" if read_as["paired"] else "not paired"
     flags = " ".join(f"--{key} COLUMN" for key in ("arm", "seed") if read_as[key]) or "--arm COLUMN"
     return f"read as: {', '.join(parts + [f'metric = {ways}', f'{runs} runs', pairs, said])}; otherwise {flags} ..."
-
-
-def table_of(result: dict[str, Any]) -> pd.DataFrame:
-    """The comparisons as a table."""
-    return pd.DataFrame(result["comparisons"])

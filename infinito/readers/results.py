@@ -61,4 +61,4 @@ class Options:
 
 def finished(status: pd.Series) -> pd.Series:
     """Which runs are done: all whose status says so, or says nothing. status: text -> bool."""
-    return status.str.strip().str.lower().isin(FINISHED)
+    return status.isin([text for text in status.unique() if text.strip().lower() in FINISHED])

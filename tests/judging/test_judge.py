@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from infinito.judging import folds, unpaired
-from infinito.judging.judge import Asked, judge
+from infinito.judging.asked import Asked
+from infinito.judging.judge import judge
 
 # val_loss at the end of modded-nanogpt's runs (KellerJordan/modded-nanogpt, records/track_1_short/
 # 2026-05-07_XSAGatedLayers, commit f411b3d), without seeds
