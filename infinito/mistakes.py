@@ -285,3 +285,8 @@ def _keys(model: type[BaseModel], inside: str) -> Iterator[str]:
         if get_origin(field.annotation) is not dict:  # whose keys have names of the user's own
             for section in _sections(field.annotation):
                 yield from _keys(section, f"{inside}{name}.")
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, cut to a line."""
+    return " ".join(str(error).split())[:300]

@@ -13,8 +13,8 @@ from infinito.judging.asked import Asked
 from infinito.judging.best import best
 from infinito.judging.comparison import compare
 from infinito.judging.sample import Samples, samples
-from infinito.questions.compare import PAIRS_FOR_A_VERDICT, verdict
 from infinito.statistics.paired import adjust
+from infinito.statistics.verdict import PAIRS_FOR_A_VERDICT, verdict
 
 SCHEMA = "infinito/judge/2"
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from infinito.questions.compare import PAIRS_FOR_A_VERDICT, verdict
 from infinito.statistics.paired import (
     Array,
     effect_size,
@@ -23,6 +22,7 @@ from infinito.statistics.paired import (
     sign_test,
 )
 from infinito.statistics.summary import possible, rounded
+from infinito.statistics.verdict import PAIRS_FOR_A_VERDICT, verdict
 
 SCHEMA = "infinito/judge/1"
 LARGEST_N = 1_000_000

@@ -52,12 +52,11 @@ Samples = dict[tuple[str, str], dict[str, Sample]]  # by task and metric, then b
 
 def samples(runs: pd.DataFrame) -> Samples:
     """A table with a run a row (arm, task, metric, run, seed, value, status) by task, metric and arm."""
-    code, seeds = pd.factorize(runs["seed"])
-    code = np.where(code == seeds.get_indexer([""])[0], -1, code) if "" in seeds else code
+    code, _ = pd.factorize(runs["seed"].where(runs["seed"] != ""))  # what is missing becomes -1
     columns = {name: runs[name].to_numpy(object) for name in ("seed", "run", "status")}
     value = runs["value"].to_numpy(float)
     found: Samples = {}
-    groups: dict[Any, NDArray[np.intp]] = runs.groupby(["task", "metric", "arm"], sort=False).indices
+    groups: dict[Any, Any] = runs.groupby(["task", "metric", "arm"], sort=False).indices
     for (task, metric, arm), rows in sorted(groups.items(), key=lambda group: int(group[1][0])):
         here = {name: column[rows] for name, column in columns.items()}
         found.setdefault((task, metric), {})[arm] = Sample(value[rows], **here, code=code[rows])

@@ -5,7 +5,7 @@ The primary test is the two-sided paired t-test; all other tests stand beside it
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,12 +30,10 @@ from infinito.statistics.paired import (
     wilcoxon,
 )
 from infinito.statistics.sequential import Look, anytime_level
+from infinito.statistics.verdict import PAIRS_FOR_A_VERDICT, Verdict, verdict
 from infinito.tasks.measure import levels, moved
 from infinito.tasks.task import Metric
 
-Verdict = Literal["BETTER", "WORSE", "EQUIVALENT", "INCONCLUSIVE"]
-
-PAIRS_FOR_A_VERDICT = 10
 MEANINGFUL_IMPROVEMENT = 0.75  # probability of improvement (Bouthillier et al. 2021)
 
 
@@ -49,27 +47,6 @@ class Family(NamedTuple):
     size: int
     p: float  # of the primary test, adjusted by Holm
     p_equivalence: float  # of the two one-sided tests, adjusted by Holm
-
-
-def verdict(mean: float, p: float, p_equivalence: float, n: int, alpha: float = 0.05) -> Verdict:
-    """The verdict on n pairs.
-
-    EQUIVALENT comes before BETTER and WORSE: a difference that is real, but shown to be smaller than the smallest that
-    matters, must not read as a win. What is not shown is INCONCLUSIVE; there is no "no difference". Below 10 pairs
-    every verdict is INCONCLUSIVE.
-
-    Args:
-        mean: mean difference, positive = candidate better.
-        p: of the two-sided paired t-test.
-        p_equivalence: of the two one-sided tests.
-    """
-    if n < PAIRS_FOR_A_VERDICT:
-        return "INCONCLUSIVE"
-    if p_equivalence < alpha:
-        return "EQUIVALENT"
-    if p < alpha:
-        return "BETTER" if mean > 0 else "WORSE"
-    return "INCONCLUSIVE"
 
 
 def both_arms(candidate: ArrayLike, baseline: ArrayLike) -> tuple[Array, Array]:

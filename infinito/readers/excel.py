@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from infinito.mistakes import one_line
 from infinito.readers import frame
 from infinito.readers.results import Options, Results
-from infinito.tasks.hub import one_line
 
 NEW, OLD = (".xlsx", ".xlsm"), (".xls",)
 SUFFIXES = NEW + OLD

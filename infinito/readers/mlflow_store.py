@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from infinito.mistakes import one_line
 from infinito.readers.results import Options, Results
 from infinito.readers.sqlite_file import selected, tables
 from infinito.readers.tracked import FIGURES, Run, counted, logged
-from infinito.tasks.hub import one_line
 
 STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}  # as its files number them
 TABLES = ("experiments", "runs", "params", "metrics", "tags")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from infinito.tasks.hub import one_line
+from infinito.mistakes import one_line
 
 MAGIC = b"SQLite format 3\0"
 

@@ -194,8 +194,8 @@ def wilcoxon(d: ArrayLike) -> tuple[float, float, float]:
 def sign_test(d: ArrayLike) -> float:
     """Two-sided p of the sign test (Arbuthnott 1710) on d [n]: are wins and losses equally likely? Zeros drop out."""
     d = np.asarray(d, float)
-    nonzero = int((d != 0).sum())
-    return float(stats.binomtest(int((d > 0).sum()), nonzero).pvalue) if nonzero else 1.0
+    wins, losses = int((d > 0).sum()), int((d < 0).sum())
+    return min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def mcnemar(candidate_failed: ArrayLike, baseline_failed: ArrayLike) -> float:

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infinito.mistakes import one_line
+
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
@@ -47,8 +49,3 @@ def load(name: str, config: str | None) -> "DatasetDict":
         return datasets.load_dataset(name, config)
     except Exception as error:  # whatever may happen on the way to the hub
         raise ValueError(f"prepare.source: {name!r} can't be loaded from the hub: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, cut to a line."""
-    return " ".join(str(error).split())[:300]

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from infinito import params
+from infinito.mistakes import one_line
 from infinito.storage import file_sha256
 from infinito.tasks import overlap
-from infinito.tasks.hub import one_line
 from infinito.tasks.pool import Pool
 from infinito.tasks.rows import read_arrays, write_arrays
 from infinito.tasks.split import Split, identity, write_manifest

@@ -30,10 +30,11 @@ import torch
 from torch import Tensor
 
 from infinito import params
+from infinito.mistakes import one_line
 from infinito.seeds import stream
 from infinito.storage import file_sha256, read_table, sha256, write_table, write_text
 from infinito.tasks import hub, overlap
-from infinito.tasks.hub import local, one_line
+from infinito.tasks.hub import local
 from infinito.tasks.split import IGNORE, Split, identity, write_manifest
 from infinito.tasks.tokens import Tokens
 

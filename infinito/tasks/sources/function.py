@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from infinito.tasks.hub import one_line
+from infinito.mistakes import one_line
 from infinito.tasks.sources.source import Columns, Source, split_of
 
 BUNCH = ("data", "target")  # what scikit-learn calls inputs and targets

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infinito.tasks.hub import one_line
+from infinito.mistakes import one_line
 from infinito.tasks.sources.source import Columns, Source
 
 SUFFIXES = ("-ubyte", "-ubyte.gz")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infinito.tasks.hub import one_line
+from infinito.mistakes import one_line
 from infinito.tasks.sources.source import Columns, Source, split_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")

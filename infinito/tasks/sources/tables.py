@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from infinito.tasks.hub import one_line
+from infinito.mistakes import one_line
 from infinito.tasks.sources.source import Columns
 
 INDEX = re.compile(r"__index_level_\d+__")
