@@ -27,6 +27,15 @@ def show(result: dict[str, Any]) -> None:
             _number(arm["sd"]), _number(arm["median"]), str(arm["failed"] or ""),
         )  # fmt: skip
     screen.print(table)
+    for over in result["across_tasks"]:
+        screen.print(f"\n[bold]Over {len(over['tasks'])} tasks[/bold] by {plain(over['metric'])}:")
+        for found in over["comparisons"]:
+            screen.print(plain(f"  {found['sentence']}"))
+        if over["ranks"]:
+            ranks = ", ".join(f"{one['arm']} {_ranked(one['mean'])}" for one in over["ranks"])
+            screen.print(f"  Mean ranks: {plain(ranks)}")
+        for remark in over["remarks"]:
+            screen.print(f"  - {plain(remark)}")
     if result["best"]:
         screen.print("\nBest runs, beside what luck gives the best of as many equally good ones:")
     for best in result["best"]:
@@ -44,6 +53,11 @@ def show(result: dict[str, Any]) -> None:
     screen.print()
     for remark in result["remarks"]:
         screen.print(f"- {plain(remark)}")
+
+
+def _ranked(mean: dict[str, Any]) -> str:
+    low, high = mean["ci_low"], mean["ci_high"]
+    return f"{mean['value']:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low is not None else "")
 
 
 def _number(value: float | None) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from infinito.judging.across import against_baseline, equal_variances
 from infinito.judging.asked import Asked
 from infinito.judging.best import best
 from infinito.judging.comparison import compare
 from infinito.judging.sample import Samples, samples
+from infinito.judging.tasks import over_tasks
 from infinito.statistics.paired import adjust
 from infinito.statistics.verdict import PAIRS_FOR_A_VERDICT, verdict
 
@@ -47,6 +49,7 @@ def judge(runs: pd.DataFrame, asked: Asked) -> dict[str, Any]:
     equal_p = adjust([found["p_equivalence"] for found in equal]) if equal else []
     for found, p in zip(equal, equal_p, strict=True):
         found["p_equivalence_adjusted"] = p
+    _beside_dunnett(comparisons, groups, asked)
     for found in comparisons:
         _decide(found, len(tested), asked)
     return {
@@ -58,6 +61,7 @@ def judge(runs: pd.DataFrame, asked: Asked) -> dict[str, Any]:
         "comparisons": comparisons,
         "best": best(groups, asked),
         "arms": _arms(groups),
+        "across_tasks": over_tasks(groups, [(one, str(other)) for one, other in pairs], asked),
         "remarks": remarks,
     }
 
@@ -81,6 +85,23 @@ def _without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         else:
             kept.append(name)
     return runs[runs["metric"].isin(kept)], remarks
+
+
+def _beside_dunnett(comparisons: list[dict[str, Any]], groups: Samples, asked: Asked) -> None:
+    """Where several arms share an unpaired baseline and variances agree, Dunnett's p beside that of Welch and Holm."""
+    places: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for found in comparisons:
+        if found["p_value"] is not None and found["paired"] is None and "over" not in found:
+            places.setdefault((found["task"], found["metric"]), []).append(found)
+    for (task, metric), here in places.items():
+        if asked.baseline is None or len(here) < 2:
+            continue
+        sign, arms = asked.sign(metric), groups[task, metric]
+        runs = [sign * arms[found["candidate"]].known for found in here]
+        baseline = sign * arms[asked.baseline].known
+        if equal_variances([*runs, baseline]) > asked.alpha:
+            for found, test in zip(here, against_baseline(runs, baseline, asked.alpha), strict=True):
+                found["p_dunnett"] = test.p_dunnett
 
 
 def _decide(found: dict[str, Any], hypotheses: int, asked: Asked) -> None:
