@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +26,8 @@ def judge(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="Runs: a CSV, TSV, JSON, JSON Lines, Parquet or Excel file, a log, a folder with one file a run.",
+            help="Runs: a CSV, TSV, JSON, JSON Lines, Parquet or Excel file, a log, a folder with one file a run, a "
+            "store of MLflow, TensorBoard, Optuna or Sacred, mlflow:URI; - for standard input.",
             show_default=False,
         ),
     ] = None,
@@ -106,6 +108,12 @@ def judge(
         float | None,
         typer.Option(help="The p-value as printed, to be checked against the figures.", rich_help_panel=OF_FIGURES),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Write the page with tables and pictures: FILE.html or FILE.md.", rich_help_panel=OF_RUNS
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Judge somebody's runs, or a published claim from its mean, standard deviation and number of seeds.
@@ -118,25 +126,33 @@ def judge(
     if source is None:
         given = {"--mean": mean, "--sd": sd, "--n": n}
         missing = ", ".join(f"'{flag}'" for flag, figure in given.items() if figure is None)
+        if report is not None:
+            raise ValueError("--report: found no runs to report on; allowed: with a file or folder of runs")
         if mean is None or sd is None or n is None:
             raise ValueError(f"judge: missing {missing}; allowed: a file or folder of runs, or --mean, --sd and --n")
         _published(mean, sd, n, wins, best, seeds_tried, p, as_json)
         return
     from infinito import readers
     from infinito.cli.judged import show
-    from infinito.judging.runs import asked_of
+    from infinito.judging.runs import judged
 
     options = readers.Options(
         arm, seed, tuple(metric or ()), task, step, value, status, run, pattern, match, _span(at), last, best_by
     )
-    result = asked_of(
+    result, runs = judged(
         readers.read(source, options), options, baseline=baseline, candidates=candidate or [], all_pairs=all_pairs,
         higher=higher or [], lower=lower or [], paired=paired, smallest_effect=smallest_effect,
     )  # fmt: skip
+    if report is not None:
+        from infinito.report import judgement
+
+        judgement.write(result, runs, "standard input" if source == "-" else source, report)
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         show(result)
+        if report is not None:
+            print(f"\n{report}")
     sys.exit(0 if any(found["p_value"] is not None and "over" not in found for found in result["comparisons"]) else 1)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from infinito.judging.asked import Asked
 from infinito.judging.judge import judge, names
 from infinito.readers.direction import direction
@@ -12,7 +14,12 @@ from infinito.readers.results import Options, Results
 BASELINES = {"baseline", "base", "control", "reference", "ref", "vanilla", "default", "original", "standard", "main"}
 
 
-def asked_of(
+def asked_of(results: Results, options: Options, **asked: Any) -> dict[str, Any]:
+    """What `judged` finds, without the runs."""
+    return judged(results, options, **asked)[0]
+
+
+def judged(
     results: Results,
     options: Options,
     *,
@@ -23,8 +30,11 @@ def asked_of(
     lower: Sequence[str],
     paired: bool | None,
     smallest_effect: float | None,
-) -> dict[str, Any]:
-    """Judge what was read; see `infinito.judging.judge.judge` for the result, to which read_as is added.
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Judge what was read.
+
+    Returns:
+        The result of `infinito.judging.judge.judge`, to which read_as is added; and the runs, one a row.
 
     Raises:
         ValueError: an arm or metric that is not there; what can't be told and is to be said by a flag.
@@ -75,7 +85,7 @@ def asked_of(
     }
     result["read_as"] = read_as | {"sentence": _read_as(read_as, results, said)}
     result["remarks"] = list(dict.fromkeys([*results.remarks, *remarks, *result["remarks"]]))
-    if pairing is None and len(arms) > 1 and errors is None:
+    if pairing is None and paired is None and len(arms) > 1 and errors is None:
         result["remarks"].append(
             "Nothing says which runs of two arms belong together"
             + (", as seeds of different tables don't" if (runs["seed"] != "").all() else ", for there is no seed")
@@ -87,7 +97,7 @@ def asked_of(
             "There is one arm only: no comparison is possible, only how far its runs spread, and what its best "
             "one is worth."
         )
-    return result
+    return result, runs
 
 
 def _baseline(arms: Sequence[str], wanted: str | None, all_pairs: bool) -> tuple[str | None, str]:

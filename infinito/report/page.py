@@ -42,14 +42,14 @@ def html(evidence: Evidence, figures: dict[str, Figure]) -> str:
         "light": css_colours(LIGHT),
         "dark": css_colours(DARK),
     }
-    return _environment().get_template("report.html.j2").render(context)
+    return environment().get_template("report.html.j2").render(context)
 
 
 def markdown(evidence: Evidence, figures: dict[str, Figure]) -> str:
     """The same content, with pictures in charts/."""
-    environment = _environment()
-    environment.finalize = lambda x: Markup(as_markdown(x)) if isinstance(x, str) and not isinstance(x, Markup) else x
-    text = environment.get_template("report.md.j2").render(content(evidence, figures))
+    escaping = environment()
+    escaping.finalize = lambda x: Markup(as_markdown(x)) if isinstance(x, str) and not isinstance(x, Markup) else x
+    text = escaping.get_template("report.md.j2").render(content(evidence, figures))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -58,6 +58,8 @@ def content(evidence: Evidence, figures: dict[str, Figure]) -> dict[str, Any]:
     compare, metric = evidence.compare, evidence.metric
     checks = tables.checks(evidence)
     return {
+        "body": "content.j2",
+        "charts": "charts",
         "title": evidence.params.title,
         "study": evidence.params.study,
         "params": evidence.params,
@@ -176,16 +178,17 @@ def reports(compare: Json) -> dict[str, Any]:
     }
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Of the templates, with their filters."""
+    found = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {name: getattr(words, name) for name in FILTERS}
-    environment.filters["unbroken"] = lambda text: Markup(
+    found.filters |= {name: getattr(words, name) for name in FILTERS}
+    found.filters["unbroken"] = lambda text: Markup(
         INTERVAL.sub(r'<span class="interval">\g<0></span>', str(escape(text)))
     )
-    environment.filters["one_line"] = lambda text: Markup(" ".join(str(text).split()))
-    environment.filters["quoted"] = lambda text: Markup(
+    found.filters["one_line"] = lambda text: Markup(" ".join(str(text).split()))
+    found.filters["quoted"] = lambda text: Markup(
         "\n".join(f"> {line}".rstrip() for line in re.sub(r"\n{3,}", "\n\n", str(text).strip()).splitlines())
     )
-    return environment
+    return found
