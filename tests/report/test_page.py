@@ -38,6 +38,7 @@ def test_markdown_has_the_same_tables_and_sentences(which: str, request: pytest.
     study: Path = request.getfixturevalue(which)
     page = Page((study / "results/report.html").read_text(encoding="utf-8"))
     text = (study / "results/report.md").read_text(encoding="utf-8")
+    assert re.search(r"^\|---\|---:\|", text, re.MULTILINE)  # what makes lines of Markdown a table
     lines = [
         [cell.strip().replace("\\", "").replace("\u00a0", " ") for cell in line[1:-1].split(" |")]
         for line in text.splitlines()
