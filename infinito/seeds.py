@@ -70,6 +70,9 @@ class DrawFrom(TorchDispatchMode):
                 if overload is None or not hasattr(func.overloadpacket, overload):
                     return func(*args, **kwargs)
                 func = getattr(func.overloadpacket, overload)
-            if kwargs.get("generator") is None:
+            place = [a.name for a in func._schema.arguments].index("generator")
+            if place < len(args):  # rrelu passes it by its place
+                args = (*args[:place], args[place] or self.generator, *args[place + 1 :])
+            elif kwargs.get("generator") is None:
                 kwargs["generator"] = self.generator
         return func(*args, **kwargs)

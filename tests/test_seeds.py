@@ -63,6 +63,8 @@ def test_a_network_draws_its_weights_from_the_given_generator_alone() -> None:
         lambda: torch.bernoulli(torch.full((50,), 0.5)),
         lambda: torch.multinomial(torch.ones(50), 9),
         lambda: torch.randn_like(torch.empty(9)),
+        lambda: torch.nn.functional.rrelu(-torch.ones(9), training=True),
+        lambda: torch.nn.functional.dropout(torch.ones(50)),
     ],
 )
 def test_every_kind_of_draw_is_seeded(draw: object) -> None:
