@@ -147,6 +147,28 @@ class SharedDropout(User):
         return self.drop(torch.tanh(self.drop(x)))
 
 
+# --- past autograd
+
+
+class DataWritten(User):
+    """Keeps its weight on the unit sphere."""
+
+    def prepare(self) -> None:
+        self.layer = nn.Linear(self.width, self.width)
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        self.layer.weight.data.div_(self.layer.weight.data.norm(dim=1, keepdim=True))
+        return self.layer(x)
+
+
+class DataReplaced(DataWritten):
+    """The same, by another tensor in its place."""
+
+    def middle(self, x: Tensor, ids: Tensor) -> Tensor:
+        self.layer.weight.data = F.normalize(self.layer.weight.detach(), dim=1)
+        return self.layer(x)
+
+
 # --- control flow
 
 

@@ -70,6 +70,11 @@ CAUSES = (
         "a new tensor where it is used, as F.normalize(weight, dim=1) for weight.div_(norm)",
     ),
     Cause(
+        r"accessing `data` under vmap|directly with `\.data`",
+        "reads or writes a parameter past autograd, by .data, here or in a hook of what is called here",
+        "a new tensor where it is used, as F.normalize(weight, dim=1) for weight.data.div_(norm)",
+    ),
+    Cause(
         r"aten::\w+\.out\b|aten::_?linalg_\w+\.out|out= or view ops",
         "writes into a tensor by out=, as torch.nn.utils.spectral_norm and parametrizations.spectral_norm do",
         "operations that give a new tensor; torch.nn.utils.parametrizations.weight_norm for a norm of the weights",

@@ -102,6 +102,8 @@ REFUSED = [
         "written out with nn.Linear",
     ),
     ("LstmCell", "self.cell(x[:, t], state)`", "nn.LSTM, nn.LSTMCell, nn.GRU and nn.RNN can't be", "with nn.Linear"),
+    ("DataWritten", ".weight.data.div_(", "past autograd, by .data", "F.normalize(weight, dim=1)"),
+    ("DataReplaced", "`self.layer.weight.data = ", "past autograd, by .data", "F.normalize(weight, dim=1)"),
     ("Checkpointed", "checkpoint(", "torch.utils.checkpoint", "the plain call"),
     ("OwnGradient", "Doubled.apply(x)", "torch.autograd.Function", "generate_vmap_rule = True"),
     ("Unfolded", "F.fold(", "fails when runs are trained together: RuntimeError: ", "docs/networks.md"),
