@@ -22,13 +22,13 @@ repro: install
 	@python -m infinito verdict
 
 flow: install
-	python -m flows.pipeline
+	python -m infinito.flows.pipeline
 
 up: install
-	python -m flows.serve up $(ARGS)
+	python -m infinito.flows.serve up $(ARGS)
 
 down:
-	python -m flows.serve down
+	python -m infinito.flows.serve down
 
 test: install
 	ruff check .

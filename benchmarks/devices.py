@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from flows import fanout
 from infinito import runs, seeds, tasks
+from infinito.flows import fanout
 from infinito.runs import stacks
 from infinito.runs.finish import finish
 from infinito.runs.provenance import environment

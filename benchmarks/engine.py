@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from flows.fanout import worker_count
 from infinito import params, tasks, training
+from infinito.flows.fanout import worker_count
 from infinito.networks import build
 from infinito.runs import provenance
 from tests.reference import train_one

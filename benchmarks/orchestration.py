@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import stage
+from infinito.flows import stage
 from tests import toy
 
 STAGES = (2, 12)
@@ -87,7 +87,7 @@ def measure(parent: Path, environment: dict[str, str], url: str) -> dict[str, fl
         for how in built:
             with fresh(parent, f"{how}-{count}") as folder:
                 commands = chain(folder, count)
-                flow = [sys.executable, "-m", "flows.pipeline", "--study", str(folder)]
+                flow = [sys.executable, "-m", "infinito.flows.pipeline", "--study", str(folder)]
                 if how == "plain":
                     seconds = sum(seconds_of(["sh", "-c", command], folder, environment) for command in commands)
                 else:
@@ -120,7 +120,7 @@ def measure(parent: Path, environment: dict[str, str], url: str) -> dict[str, fl
                 (folder / "dvc.yaml").write_text(
                     json.dumps({"stages": {"train": {"cmd": command, "outs": ["seconds"]}}})
                 )
-                flow = [sys.executable, "-m", "flows.pipeline", "--study", str(folder)]
+                flow = [sys.executable, "-m", "infinito.flows.pipeline", "--study", str(folder)]
                 seconds_of(dvc if how == "plain" else flow, folder, environment)
                 seconds_by.append(float((folder / "seconds").read_text()))
     plain, by_flow = (slope(STACKS, (x[0], x[1])) for x in stacks.values())

@@ -4,7 +4,7 @@ INFINITO_DASK names the scheduler. Its workers read the prepared data from the s
 there, so all machines must share it under the same path, and have the same code and packages; both are checked before
 anything is trained. A stack whose worker is lost is trained again by another worker.
 
-`python -m flows.dask ADDRESS` starts the workers of one machine.
+`python -m infinito.flows.dask ADDRESS` starts the workers of one machine.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flows.fanout import Cluster, Failure, Job, Run, StackFailed, attempt, die_with_parent, gpus, worker_count
+from infinito.flows.fanout import Cluster, Failure, Job, Run, StackFailed, attempt, die_with_parent, gpus, worker_count
 
 SETTING = "INFINITO_DASK"
 SECONDS_TO_ANSWER = 10
@@ -98,7 +98,7 @@ class Workers:
         except TimeoutError as error:
             raise ValueError(
                 f"{SETTING}: the scheduler at {self._address} has had no workers for {SECONDS_WITHOUT_WORKERS} s; "
-                f"start some on each machine: python -m flows.dask {self._address}"
+                f"start some on each machine: python -m infinito.flows.dask {self._address}"
             ) from error
         found: dict[str, Any] = self._client.run(_described, self._token)
         for worker, answer in found.items():
@@ -234,7 +234,7 @@ def _check_worker(worker: Any, token: _Token) -> None:
     if torch.cuda.is_available() and torch.cuda.device_count() > 1:
         raise ValueError(
             f"found {torch.cuda.device_count()} GPUs; allowed: 1 per worker, by CUDA_VISIBLE_DEVICES "
-            "(python -m flows.dask sets it)"
+            "(python -m infinito.flows.dask sets it)"
         )
     token.check()
 
@@ -305,7 +305,7 @@ def start_workers(address: str, count: int, folder: Path) -> list[subprocess.Pop
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start the workers of this machine, and stay until they have ended."""
     parser = argparse.ArgumentParser(
-        prog="python -m flows.dask",
+        prog="python -m infinito.flows.dask",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="""\
 Start this machine's Dask workers: one per GPU, or else per CPU core, each with one thread and its own GPU.
@@ -313,7 +313,7 @@ Run it in a folder from which `infinito` can be imported, on every machine of th
         epilog="""\
 examples:
   dask scheduler --no-dashboard                     on one machine; it prints its address
-  python -m flows.dask tcp://HOST:8786              on every machine that trains
+  python -m infinito.flows.dask tcp://HOST:8786              on every machine that trains
   INFINITO_DASK=tcp://HOST:8786 dvc repro           where the study is
 
 All machines need the study's folder under the same path, the same code and the same packages. Whoever can

@@ -194,7 +194,7 @@ def _command(process: psutil.Process) -> str:
 def _leave_keeper(owner: int, file: IO[str]) -> None:
     """Start what keeps the lock of `file`, which it inherits, until the process `owner` has ended."""
     subprocess.Popen(
-        [sys.executable, "-m", "flows.lock", str(owner), file.name],
+        [sys.executable, "-m", "infinito.flows.lock", str(owner), file.name],
         pass_fds=[file.fileno()],
         start_new_session=True,  # Ctrl-C is for the others
         stdin=subprocess.DEVNULL,

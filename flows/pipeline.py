@@ -1,4 +1,4 @@
-"""`python -m flows.pipeline`: a study as a Prefect flow, one task per stage of its dvc.yaml.
+"""`python -m infinito.flows.pipeline`: a study as a Prefect flow, one task per stage of its dvc.yaml.
 
 dvc.yaml is the only list of stages and DVC decides what is out of date; the flow runs each stage through
 `dvc repro --single-item`, so afterwards `dvc status` has nothing to say and `dvc repro` nothing to do.
@@ -34,11 +34,11 @@ with at_once():  # Prefect takes seconds
     from prefect.settings import get_current_settings
     from prefect.states import Completed, Failed
 
-    from flows import artifacts, lock, repro
-    from flows.fanout import die_with_parent
-    from flows.repro import read_stages
-    from flows.stage import share_flow_run
     from infinito.escape import markdown
+    from infinito.flows import artifacts, lock, repro
+    from infinito.flows.fanout import die_with_parent
+    from infinito.flows.repro import read_stages
+    from infinito.flows.stage import share_flow_run
 
 SECONDS_TO_ANSWER = 2
 SECONDS_TO_START = 120  # the first temporary server on a machine creates its database
@@ -225,7 +225,7 @@ def _start_server() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow as the command line says."""
     parser = argparse.ArgumentParser(
-        prog="python -m flows.pipeline",
+        prog="python -m infinito.flows.pipeline",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="""\
 Bring a study up to date, like `dvc repro`, as a Prefect flow: stages that do not need each other run at the same
@@ -233,8 +233,8 @@ time, the stacks of runs are tasks of the flow run, and every flow run keeps its
         epilog="""\
 examples:
   prefect server start                           in another terminal: pages at http://127.0.0.1:4200
-  python -m flows.pipeline                       the study of the current folder
-  python -m flows.pipeline --study studies/NAME  another one
+  python -m infinito.flows.pipeline                       the study of the current folder
+  python -m infinito.flows.pipeline --study studies/NAME  another one
 Without a server everything runs all the same, only without pages.
 
 exit code: 0 all stages are done; 1 a stage failed, said in one line; 2 bad input, said in one line.""",

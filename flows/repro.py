@@ -23,7 +23,7 @@ from dvc.lock import LockError, make_lock
 from dvc.repo import Repo, lock_repo
 from dvc.repo.index import Index
 
-from flows.fanout import die_with_parent
+from infinito.flows.fanout import die_with_parent
 
 # what `dvc repro` advises after every stage, with all that goes with it
 ADVICE = (

@@ -19,12 +19,12 @@ from prefect.runner import Runner
 from prefect.states import Cancelled, Crashed
 from prefect.types.entrypoint import EntrypointType
 
-from flows.pipeline import pipeline
-from flows.service import Service, schedule
 from infinito.escape import markdown
+from infinito.flows.pipeline import pipeline
+from infinito.flows.service import Service, schedule
 
 if TYPE_CHECKING:
-    from flows.service import Schedule
+    from infinito.flows.service import Schedule
 
 ARTIFACTS = ("lineage", "runs", "verdict", "golden")  # of the flow; no menu of the pages lists them
 SECONDS_TO_POLL = 5
@@ -173,7 +173,7 @@ def _announce(service: Service, names: dict[str, str], times: "Schedule | None",
         *(f"{key:<12} {service.url}/v2/artifacts/key/{key}" for key in ARTIFACTS),
         *(f"study        {name}: {when}; {study}" for study, name in names.items()),
         f"logs         {home}/*.log",
-        "stop         python -m flows.serve down",
+        "stop         python -m infinito.flows.serve down",
     ]
     temporary = home / "ready.tmp"
     temporary.write_text("\n".join(lines) + "\n")

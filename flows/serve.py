@@ -1,4 +1,4 @@
-"""`python -m flows.serve up`: the Prefect server with its pages, and studies that run on a schedule or at a click.
+"""`python -m infinito.flows.serve up`: the Prefect server with its pages, and studies on a schedule or at a click.
 
 Three processes. The keeper starts the other two, starts them again when they end, and stops them when it is told to
 (`down`). The server is Prefect's own. The runner starts flow runs when they are due, one at a time, and stops those
@@ -28,8 +28,8 @@ from typing import IO, NoReturn
 
 import psutil  # type: ignore[import-untyped]
 
-from flows.fanout import die_with_parent
-from flows.service import Service, schedule
+from infinito.flows.fanout import die_with_parent
+from infinito.flows.service import Service, schedule
 
 SECONDS_TO_START = 120  # the first server of a repository creates its database
 SECONDS_TO_STOP = 60  # a flow run has 30 to end
@@ -55,7 +55,7 @@ def up(service: Service, home: Path) -> int:
     ready.unlink(missing_ok=True)
     with log.open("w") as output:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "flows.serve", "keep", *service.arguments],
+            [sys.executable, "-m", "infinito.flows.serve", "keep", *service.arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -116,7 +116,7 @@ def keep(service: Service, home: Path) -> int:
             "PREFECT_SERVER_API_PORT": str(service.port),  # not --port: the pages would call another one
         }
         server = _Child("server", ["prefect", "server", "start"], environment, home)
-        runner = _Child("runner", ["flows.serve", "work", *service.arguments], environment, home)
+        runner = _Child("runner", ["infinito.flows.serve", "work", *service.arguments], environment, home)
         try:
             server.start()
             if not _wait(lambda: _answers(url), stop, server):
@@ -188,7 +188,7 @@ def _already_up(serving: Service, wanted: Service) -> int:
     if serving == wanted:
         print(f"infinito: already up: {serving}")
         return 0
-    raise ValueError(f"already up with other settings: {serving}; first: python -m flows.serve down")
+    raise ValueError(f"already up with other settings: {serving}; first: python -m infinito.flows.serve down")
 
 
 def _check_port(port: int) -> None:
@@ -308,7 +308,7 @@ def _service(options: argparse.Namespace, repository: Path) -> Service:
     Raises:
         FileNotFoundError, ValueError: one line, naming the flag or the file.
     """
-    from flows.repro import read_stages
+    from infinito.flows.repro import read_stages
 
     if options.cron is not None and options.every is not None:
         raise ValueError("--cron, --every: found both; allowed: one of them")
@@ -335,17 +335,17 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     parser = _Parser(
-        prog="python -m flows.serve",
+        prog="python -m infinito.flows.serve",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="""\
 Serve studies: the Prefect server with its pages, and flow runs of the studies on a schedule or from the pages.
 A flow run of a study in which nothing has changed does nothing and says UpToDate.""",
         epilog="""\
 examples:
-  python -m flows.serve up                                       the study of the current folder, started by hand
-  python -m flows.serve up --every 15m                           at 0, 15, 30 and 45 minutes past
-  python -m flows.serve up --study . studies/NAME --cron '0 3 * * *'   both, at 3 in the night of this time zone
-  python -m flows.serve down
+  python -m infinito.flows.serve up                                the study of the current folder, started by hand
+  python -m infinito.flows.serve up --every 15m                    at 0, 15, 30 and 45 minutes past
+  python -m infinito.flows.serve up --study . NAME --cron '0 3 * * *'   both, at 3 in the night of this time zone
+  python -m infinito.flows.serve down
 One flow run at a time. A scheduled time is skipped while a run of the same study is at work; those that were missed
 while the machine was off are made up for by one run. A run that was cut short with the machine is resumed.
 
@@ -375,7 +375,7 @@ exit code: 0 done; 1 something does not start; 2 bad input, said in one line."""
             service = Service(tuple(options.study), options.cron, options.every, int(options.port))
             if options.command == "keep":
                 return keep(service, home)
-            from flows.runner import work
+            from infinito.flows.runner import work
 
             work(service, home)
             return 0
@@ -384,7 +384,7 @@ exit code: 0 done; 1 something does not start; 2 bad input, said in one line."""
         if options.command == "up":
             return up(service, home)
         # in place of this process, which has loaded Prefect and DVC only to check the command line
-        os.execv(sys.executable, [sys.executable, "-m", "flows.serve", "keep", *service.arguments])
+        os.execv(sys.executable, [sys.executable, "-m", "infinito.flows.serve", "keep", *service.arguments])
     except (ValueError, FileNotFoundError) as error:
         print(f"infinito: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
-"""`python -m flows.stage NAME`: one stage of the study in the current folder; this is what dvc.yaml runs.
+"""`python -m infinito.flows.stage NAME`: one stage of the study in the current folder; this is what dvc.yaml runs.
 
-Under a flow run (`python -m flows.pipeline`) the stage's stacks appear as tasks of that flow run; under plain
+Under a flow run (`python -m infinito.flows.pipeline`) the stage's stacks appear as tasks of that flow run; under plain
 `dvc repro` they run in the same worker processes without Prefect.
 """
 
@@ -16,9 +16,9 @@ with at_once():
     from contextlib import contextmanager
     from pathlib import Path
 
-    from flows import dask, fanout, lock
-    from flows.fanout import J, Run
     from infinito.disk import refusal
+    from infinito.flows import dask, fanout, lock
+    from infinito.flows.fanout import J, Run
 
 _FLOW_RUN = "INFINITO_FLOW_RUN"
 _CONSOLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
@@ -82,18 +82,18 @@ def guarded(work: Callable[[], None]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage that is named on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m flows.stage",
+        prog="python -m infinito.flows.stage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="""\
 Run one stage of the study in the current folder, always, without looking whether anything changed.
 You rarely type this. `dvc repro` does, for the stages that are out of date, and keeps track of inputs
-and outputs; `python -m flows.pipeline` does the same and shows it in Prefect.""",
+and outputs; `python -m infinito.flows.pipeline` does the same and shows it in Prefect.""",
         epilog="""\
 examples:
   dvc repro                           all stages that are out of date, as dvc.yaml says
   dvc repro train                     the same, up to stage train
   cd studies/NAME && dvc repro        another study
-  python -m flows.stage compare       only this stage, only to debug it: DVC does not record the result
+  python -m infinito.flows.stage compare       only this stage, only to debug it: DVC does not record the result
 
 Stacks of runs are trained in one process per GPU, or else per CPU core; INFINITO_WORKERS=4 says how many
 instead, and INFINITO_DASK=tcp://HOST:8786 that the workers of a Dask cluster train them. Finished stacks are

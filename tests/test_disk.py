@@ -27,7 +27,7 @@ def test_no_room_is_one_line_and_exit_code_1(stage: str, write_study: Callable[.
         STAGES["prepare"](load_study(study), in_process)
     before = sorted(study.rglob("*"))
     done = subprocess.run(
-        [sys.executable, "-m", "flows.stage", stage],
+        [sys.executable, "-m", "infinito.flows.stage", stage],
         cwd=study,
         env=os.environ | {"INFINITO_WORKERS": "1", "PYTHONPATH": str(ROOT)},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000)),

@@ -76,7 +76,7 @@ def test_nothing_that_a_study_writes_has_elements_of_its_name(hostile: Path) -> 
 
 
 def test_lineage_and_artifacts_have_no_elements_of_its_name(hostile: Path) -> None:
-    from flows import artifacts
+    from infinito.flows import artifacts
     from infinito.lineage.markdown import as_markdown
     from infinito.lineage.stages import lineage
     from tests.conftest import ROOT

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 # what each program imports early and for long; one that never ends stands in front of it
-PROGRAMS = {"flows.stage": "psutil", "flows.pipeline": "prefect", "infinito": "rich"}
+PROGRAMS = {"infinito.flows.stage": "psutil", "infinito.flows.pipeline": "prefect", "infinito": "rich"}
 
 
 def answering() -> None:

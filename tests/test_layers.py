@@ -36,8 +36,9 @@ LAYERS = [
     "stages",
     "cli",
     "__main__",
+    "flows",  # a link: its folder stands beside infinito/
 ]
-FOREIGN = ("prefect", "dvc", "datasets", "altair", "vl_convert", "jinja2", "flows")
+FOREIGN = ("prefect", "dvc", "datasets", "altair", "vl_convert", "jinja2")
 
 
 def imported(file_text: str) -> set[str]:
@@ -53,7 +54,7 @@ def imported(file_text: str) -> set[str]:
 
 
 def test_imports_point_down_the_list_only() -> None:
-    for file in (ROOT / "infinito").rglob("*.py"):
+    for file in [*(ROOT / "infinito").rglob("*.py"), *(ROOT / "infinito" / "flows").glob("*.py")]:
         name = file.relative_to(ROOT / "infinito").parts[0].removesuffix(".py")
         if name == "__init__":
             continue
@@ -67,7 +68,7 @@ def test_the_library_imports_without_orchestration_and_plotting() -> None:
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {FOREIGN!r}:
+        if name.split(".")[0] in {FOREIGN!r} or name == "infinito.flows":
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
 import infinito.cli, infinito.stages, infinito.report, infinito.statistics.correlation, infinito.statistics.sequential
@@ -87,9 +88,22 @@ def test_only_the_room_training_says_vmap() -> None:
 
 def test_all_packages_are_shipped() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {
-        ".".join(file.parent.relative_to(ROOT).parts)
-        for top in ("infinito", "flows")
-        for file in (ROOT / top).rglob("__init__.py")
-    }
-    assert set(listed) == found
+    found = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "infinito").rglob("__init__.py")}
+    assert set(listed) == found | {"infinito.flows"}
+
+
+def test_nothing_is_imported_by_two_names() -> None:
+    """`flows` is where the files of `infinito.flows` stand; a module of that name would be another one."""
+    for file in ROOT.rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) flows\b", file.read_text(), re.MULTILINE), file
+    names = ("stage", "pipeline", "serve", "dask", "runner")
+    program = f"""
+import importlib, sys
+for name in {names}:
+    importlib.import_module(f"infinito.flows.{{name}}")
+files = [module.__file__ for module in list(sys.modules.values()) if "/flows/" in (getattr(module, "__file__", None) or "")]
+ours = [file for file in files if file.startswith({str(ROOT)!r})]
+assert len(ours) == len(set(ours)) > 8 and "flows" not in sys.modules, ours
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ def test_stages_sections_and_parameters_have_the_same_names(folder: Path) -> Non
     sections = load_study(folder).params.stages
     assert list(pipeline) == sections
     for name, stage in pipeline.items():
-        assert stage["cmd"] == f"python -m flows.stage {name}"
+        assert stage["cmd"] == f"python -m infinito.flows.stage {name}"
         assert name in {key.split(".")[0] for key in stage["params"]}
         assert {key.split(".")[0] for key in stage["params"]} <= {*sections, "study"}
         for dependency in stage["deps"] if "deps" in stage else []:

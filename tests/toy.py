@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from flows import lock, stage
+from infinito.flows import lock, stage
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 120  # until a test gives up waiting for a process
@@ -129,7 +129,7 @@ def write_toy(folder: Path) -> None:
 
 def run_flow(folder: Path, url: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flows.pipeline", "--study", str(folder)],
+        [sys.executable, "-m", "infinito.flows.pipeline", "--study", str(folder)],
         cwd=home,
         # no `python` on the path: the flow has to see to it that the stages find its own
         env=toy_environment(PREFECT_API_URL=url, PREFECT_HOME=str(home), PATH=os.defpath),
@@ -196,10 +196,10 @@ def processes_of(folder: Path) -> dict[int, str]:
 
 
 def serve(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m flows.serve` in `folder`; its outputs are files, as what it leaves behind would keep a pipe open."""
+    """`python -m infinito.flows.serve` in `folder`; writes to files, as what it leaves would keep a pipe open."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         done = subprocess.run(
-            [sys.executable, "-m", "flows.serve", *arguments],
+            [sys.executable, "-m", "infinito.flows.serve", *arguments],
             cwd=folder,
             env=toy_environment(),
             stdout=out,

@@ -63,7 +63,11 @@ def test_it_goes_through_the_stages_in_a_fresh_process(name: str, write_study: C
     environment = os.environ | {"PYTHONPATH": str(ROOT), "INFINITO_WORKERS": "1"}
     for stage in ("prepare", "train"):
         done = subprocess.run(
-            [sys.executable, "-m", "flows.stage", stage], cwd=study, env=environment, capture_output=True, text=True
+            [sys.executable, "-m", "infinito.flows.stage", stage],
+            cwd=study,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
     table = pd.read_parquet(load_study(study).runs / "runs.parquet")

@@ -134,7 +134,12 @@ def test_every_command_finds_what_the_stages_find(
     assert "candidate: beside.net:Network, " in said and "baseline: above.net:Network, " in said
     STAGES["prepare"](load_study(study), in_process)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "INFINITO_WORKERS": "1"}
-    stage = [sys.executable, "-m", "flows.stage", "train"]  # a process of its own, whose workers have to find them too
+    stage = [
+        sys.executable,
+        "-m",
+        "infinito.flows.stage",
+        "train",
+    ]  # a process of its own, whose workers have to find them too
     done = subprocess.run(stage, cwd=study, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     command("plan", "--pilot", "8", "--pairs", "10")

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Completed, Failed
 
-from flows import artifacts
+from infinito.flows import artifacts
 from infinito.storage import read_json
 from tests.conftest import ROOT
 from tests.toy import prefect_server

@@ -15,8 +15,8 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs the package distributed: pip install 'infinito[cluster]'")
 
-from flows import dask, fanout
 from infinito import runs, tasks
+from infinito.flows import dask, fanout
 from infinito.runs import stacks
 from infinito.runs.finish import finish
 from infinito.storage import read_json, read_table
@@ -56,7 +56,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def address(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a cluster of two workers."""
-    command = [sys.executable, "-m", "flows.dask", scheduler, "--workers", "2"]
+    command = [sys.executable, "-m", "infinito.flows.dask", scheduler, "--workers", "2"]
     with (tmp_path_factory.mktemp("workers") / "output").open("w") as output:
         workers = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=output, env=os.environ | {"PYTHONPATH": str(ROOT)}

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import repro
+from infinito.flows import repro
 from tests import toy
 from tests.toy import ROOT, attempts, child, dvc, eventually, flow_runs, post, served, task_runs, write_toy
 
@@ -225,7 +225,7 @@ def test_a_flow_run_during_dvc_repro_by_hand_waits(study: Path, server: str, tmp
 
 def start_flow(study: Path, server: str, home: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.pipeline", "--study", str(study)],
+        [sys.executable, "-m", "infinito.flows.pipeline", "--study", str(study)],
         cwd=home,
         env=toy.toy_environment(PREFECT_API_URL=server, PREFECT_HOME=str(home)),
         stdout=subprocess.DEVNULL,
@@ -270,7 +270,7 @@ def test_a_full_disk_loses_nothing(server: str, tmp_path: Path) -> None:
                 text=True,
             )
 
-        flow = (sys.executable, "-m", "flows.pipeline", "--study", str(study))
+        flow = (sys.executable, "-m", "infinito.flows.pipeline", "--study", str(study))
         assert do(sys.executable, "-c", f"from tests.toy import *; write_toy(Path('{study}'))").returncode == 0
         assert do(*flow).returncode == 0
         fill = "free=$(df -k --output=avail . | tail -1); dd if=/dev/zero of=../fill bs=1k count=$((free - $0))"

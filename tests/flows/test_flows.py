@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import fanout, pipeline, stage
+from infinito.flows import fanout, pipeline, stage
 from tests import toy
 from tests.toy import (
     ROOT,
@@ -106,7 +106,7 @@ def test_a_flow_run_is_dvc_repro_with_the_stacks_as_tasks(toy_study: Path, serve
 
 @pytest.mark.slow
 def test_two_flow_runs_at_once_do_the_work_once(toy_study: Path, server: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flows.pipeline", "--study", str(toy_study)]
+    command = [sys.executable, "-m", "infinito.flows.pipeline", "--study", str(toy_study)]
     environment = toy_environment(PREFECT_API_URL=server, PREFECT_HOME=str(tmp_path))
     runs = [
         subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

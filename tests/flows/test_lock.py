@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import lock
+from infinito.flows import lock
 from tests import toy
 from tests.toy import attempts, dvc, eventually, write_toy
 
@@ -59,7 +59,9 @@ def is_free(folder: Path) -> bool:
 
 
 def test_what_the_holder_starts_holds_the_study_with_it_and_others_hear_who_it_is(tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from flows import lock\nwith lock.hold(Path(sys.argv[1])): pass"
+    program = (
+        "import sys; from pathlib import Path; from infinito.flows import lock\nwith lock.hold(Path(sys.argv[1])): pass"
+    )
     child = [sys.executable, "-c", program, str(tmp_path)]
     other = [sys.executable, "-c", f"import time\n{program[:-4]}\n  print(flush=True); time.sleep(100)", str(tmp_path)]
     with lock.hold(tmp_path), lock.hold(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import fanout
+from infinito.flows import fanout
 from infinito.stages import STAGES
 from infinito.study import load_study
 from tests.conftest import ROOT, in_process
@@ -89,7 +89,7 @@ def test_a_compiled_training_says_so_and_leaks_no_semaphore(write_study: Callabl
     STAGES["prepare"](load_study(folder), in_process)
     environment = os.environ | {"INFINITO_COMPILE": "1", "INFINITO_WORKERS": "1", "PYTHONPATH": str(ROOT)}
     program = (
-        "from flows import fanout, stage\nfanout.SECONDS_BETWEEN_LINES = 0.5\nraise SystemExit(stage.main(['train']))"
+        "from infinito.flows import fanout, stage\nfanout.SECONDS_BETWEEN_LINES = 0.5\nexit(stage.main(['train']))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""`python -m flows.serve`, with real Prefect servers, real schedules and a toy study."""
+"""`python -m infinito.flows.serve`, with real Prefect servers, real schedules and a toy study."""
 
 import itertools
 import json
@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import serve
-from flows.serve import Service
+from infinito.flows import serve
+from infinito.flows.serve import Service
 from tests import toy
 from tests.toy import ROOT, dvc, eventually, flow_runs, post, processes_of, served, write_toy
 
@@ -132,7 +132,7 @@ def test_the_port_is_that_of_prefect_toml(study: Path) -> None:
 def test_a_schedule_does_not_depend_on_when_it_was_started() -> None:
     from prefect.server.schemas.schedules import IntervalSchedule
 
-    from flows.runner import schedule
+    from infinito.flows.runner import schedule
 
     found = schedule(None, "15m")
     assert found is not None
@@ -396,7 +396,7 @@ def test_down_ends_a_run_that_is_at_work(study: Path) -> None:
 
 @pytest.mark.slow
 def test_in_the_foreground_it_ends_with_ctrl_c(study: Path) -> None:
-    command = [sys.executable, "-m", "flows.serve", "run", f"--port={toy.free_port()}"]
+    command = [sys.executable, "-m", "infinito.flows.serve", "run", f"--port={toy.free_port()}"]
     with (study / "said").open("w") as said:
         keeper = subprocess.Popen(command, cwd=study, env=toy.toy_environment(), stdout=said, stderr=said)
     assert eventually((study / ".infinito" / "prefect" / "ready").exists)
@@ -420,7 +420,7 @@ def test_a_server_that_does_not_start_is_one_line(study: Path) -> None:
 @pytest.mark.slow
 def test_prefect_yaml_deploys_to_a_work_pool(study: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    assert settings["deployments"][0]["entrypoint"] == "flows.pipeline.pipeline"
+    assert settings["deployments"][0]["entrypoint"] == "infinito.flows.pipeline.pipeline"
     with toy.prefect_server(tmp_path / "home") as url:
         environment = toy.toy_environment(PREFECT_API_URL=url, PREFECT_HOME=str(tmp_path / "home"), PWD=str(ROOT))
 

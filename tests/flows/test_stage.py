@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flows import fanout, lock
-from flows import stage as stages
+from infinito.flows import fanout, lock
+from infinito.flows import stage as stages
 from infinito.runs.table import RunTable
 from infinito.stages import STAGES
 from infinito.storage import read_table
@@ -25,7 +25,7 @@ IN_A_PROCESS = "train, in a process of its own"  # of all bad input the one that
 def stage(folder: Path, name: str) -> subprocess.Popen[str]:
     environment = os.environ | {"INFINITO_WORKERS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.stage", name],
+        [sys.executable, "-m", "infinito.flows.stage", name],
         cwd=folder,
         env=environment,
         stderr=subprocess.PIPE,

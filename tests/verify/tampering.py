@@ -21,7 +21,7 @@ from tests.plans import change
 from tests.recorded import dvc, edit, git
 from tests.rerecorded import rerecord
 
-COMMANDS = ("python -m flows.stage compare", "infinito audit", "infinito verify --all", "dvc status")
+COMMANDS = ("python -m infinito.flows.stage compare", "infinito audit", "infinito verify --all", "dvc status")
 
 NETWORK = """\
 from torch import nn
