@@ -107,9 +107,11 @@ the disk is full; 2 bad input, said in one line; 130 interrupted.""",
 
     def work() -> None:
         # imported here: --help and bad arguments answer at once, and the worker processes import only what they need
+        from infinito.library import check_link
         from infinito.study import load_study
 
         study = load_study(Path.cwd())
+        check_link(study.folder)
         # Before the long imports, or another one could take the study meanwhile. Without waiting: DVC has locked the
         # files of this stage, for which whoever holds the study may come to wait.
         with lock.hold(study.folder):

@@ -4,6 +4,12 @@ import sys
 from pathlib import Path
 
 
+def repository(folder: Path) -> Path | None:
+    """The root of the git repository around a folder; None: there is none."""
+    here = folder.resolve()
+    return next((place for place in (here, *here.parents) if (place / ".git").exists()), None)
+
+
 def put_on_path(study: Path) -> None:
     """Let Python import what lies beside a study's params.yaml, and, after all else, in the root of its repository.
 
@@ -12,6 +18,6 @@ def put_on_path(study: Path) -> None:
     folder = study.resolve()
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))  # as `python -m` has it for the stages
-    root = next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+    root = repository(folder)
     if root and str(root) not in sys.path:
         sys.path.append(str(root))

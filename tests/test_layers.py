@@ -16,6 +16,7 @@ LAYERS = [
     "escape",
     "yaml_reader",
     "importing",
+    "library",
     "mistakes",
     "params",
     "study",

@@ -8,11 +8,11 @@ from typing import Any
 
 import typer
 
-from infinito.cli import check, judge, ledger, lineage, new, plan, verdict, verify
+from infinito.cli import check, judge, ledger, lineage, link, new, plan, verdict, verify
 from infinito.cli.app import app
 from infinito.disk import refusal
 
-__all__ = ["app", "check", "judge", "ledger", "lineage", "main", "new", "plan", "verdict", "verify"]
+__all__ = ["app", "check", "judge", "ledger", "lineage", "link", "main", "new", "plan", "verdict", "verify"]
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click, which some versions of typer carry inside
 

@@ -1,67 +1,192 @@
 """`infinito new`: a study of one's own, which runs as it is."""
 
+import ast
+import json
+import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from infinito.cli.app import app
 
-TEMPLATE = Path(__file__).with_name("template")
+TEMPLATE = Path(__file__).with_name("template")  # params_*.yaml of every task; pipeline.yaml is dvc.yaml of the root
 PLAIN = re.compile(r"[a-z][a-z0-9_-]*")
-# of DVC and git; a project of its own, as `dvc status` speaks of a whole project
-FILES = {
-    ".gitignore": "data/\nmodels/\n.infinito/\nresults/records/\n",
-    ".dvcignore": ".infinito\n.git\n__pycache__\n",
+PLAIN_PATH = re.compile(r"[\w./-]+")  # others stand in quotes
+IGNORED = ("data/", "models/", ".infinito/", "results/records/")  # by git
+IGNORED_BY_DVC = ".infinito\n.git\n__pycache__\n"
+DVC = {
     ".dvc/config": "[core]\n    analytics = false\n    check_update = false\n",
     ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
 }
+LIBRARY = """\
+# library: infinito's own code, by a link that git ignores. After `git clone`, `infinito link` makes it.
+"""
+SAMPLE = "    network: network:Mixer  # network.py beside this file; or a name that infinito has, or package.module:Class\n"
+SETTINGS = "    settings: {expansion: 2}  # its own\n"
 
 
-@app.command(epilog="Example: infinito new mixer")
+@app.command(epilog="Example: infinito new mixer; infinito new prose --task text --source texts --network net.py:Net")
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the study, and of its folder in studies/.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the study, and of its folder, which is made here.")],
+    task: Annotated[Literal["dyck", "text"], typer.Option(help="What is learned; any other one in params.yaml.")] = (
+        "dyck"
+    ),
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="With --task text: has train.txt, valid.txt and test.txt."),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:CLASS", help="The candidate.", show_default="a sample, network.py, to be replaced"
+        ),
+    ] = None,
 ) -> None:
-    """Make a study in the repository around the current folder: a small one, which `dvc repro` runs as it is.
+    """Make a study in the current folder, in any git repository: a small one, which `dvc repro` runs as it is.
 
     Then put your own network in its network.py, and what it is to learn and to be compared with in its params.yaml.
     """
+    from infinito import library
+    from infinito.importing import repository
     from infinito.storage import replacing
     from infinito.yaml_reader import parse_yaml
 
     if not PLAIN.fullmatch(name) or parse_yaml(name, "NAME") != name:
         raise ValueError(f"NAME: found {name!r}; allowed: a plain word of small letters, digits, - and _, as my-study")
+    if (task == "text") != (source is not None):
+        raise ValueError(
+            f"--source: found {str(source) if source else 'none'}, with --task {task}; allowed: with --task text "
+            "a folder with train.txt, valid.txt and test.txt, else none"
+        )
     here = Path.cwd()
-    root = next(
-        (p for p in (here, *here.parents) if (p / "infinito/stages").is_dir() and (p / "dvc.yaml").is_file()), None
-    )
+    root = repository(here)
     if root is None:
-        raise ValueError(f"{here}: found no repository of infinito around it; allowed: a folder in a clone of it")
-    study = root / "studies" / name
+        raise ValueError(f"{here}: in no git repository; a study needs one, as its plan and results do: git init")
+    in_clone = library.in_clone(here)
+    study = (root / "studies" if in_clone else here.resolve()) / name
     if study.exists():
         raise ValueError(f"NAME: found {name!r}, and {study} is there already; allowed: another name")
+    text = source and _text(source)
+    own = Own.find(network, root, study) if network else None
+
+    params = (TEMPLATE / f"params_{task}.yaml").read_text(encoding="utf-8").replace("STUDY", name, 1)
+    pipeline = (TEMPLATE / "pipeline.yaml").read_text(encoding="utf-8").replace("- infinito/", "- library/")
+    if own:
+        params = params.replace(SAMPLE, f"    network: {own.network}\n").replace(SETTINGS, "    settings: {}\n")
+    pipeline = depending(pipeline, "train", own.files if own else ["network.py"])
+    if text:
+        place = os.path.relpath(text, study) if text.is_relative_to(root) else str(text)
+        params = params.replace("SOURCE", json.dumps(place), 1)
+        pipeline = depending(pipeline, "prepare", [place])
+    if in_clone:
+        pipeline = pipeline.replace("- requirements.lock", "- ../../requirements.lock")
+    else:
+        pipeline = LIBRARY + pipeline.replace("      - requirements.lock\n", "")
+    ignored = IGNORED if in_clone else (*IGNORED, "/library")
+    # a DVC that is there has the storage of its people; in a clone of infinito every study is a project by itself
+    has_dvc = not in_clone and any((place / ".dvc").is_dir() for place in _up_to(root, study.parent))
+    files = {"params.yaml": params, "dvc.yaml": pipeline, ".gitignore": "".join(f"{path}\n" for path in ignored)}
+    files |= {".dvcignore": IGNORED_BY_DVC} | ({} if has_dvc else DVC)
+
     with replacing(study) as folder:
         folder.mkdir()
-        for path, content in FILES.items():
+        for path, content in files.items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(content, encoding="utf-8")
-        params = (TEMPLATE / "params.yaml").read_text(encoding="utf-8")
-        (folder / "params.yaml").write_text(params.replace("study: STUDY", f"study: {name}"), encoding="utf-8")
-        shutil.copyfile(TEMPLATE / "network.py", folder / "network.py")
-        (folder / "dvc.yaml").write_text(pipeline((root / "dvc.yaml").read_text(encoding="utf-8")), encoding="utf-8")
-        (folder / "library").symlink_to("../../infinito")
-    where = study.relative_to(root)
+        if not own:
+            shutil.copyfile(TEMPLATE / "network.py", folder / "network.py")
+        library.link(folder, study)
+    _print_next(os.path.relpath(study, here.resolve()), own is None)
+
+
+def _print_next(study: str, sample: bool) -> None:
     print(
-        f"{where}: params.yaml, dvc.yaml, network.py\n\n"
-        f"dvc --cd {where} repro           # run it as it is, then open {where}/results/report.html\n"
-        f"infinito check --study {where}   # after every change: is all there, and what will it take?\n"
+        f"{study}: params.yaml, dvc.yaml{', network.py' if sample else ''}\n\n"
+        f"dvc --cd {study} repro           # run it as it is, then open {study}/results/report.html\n"
+        f"infinito check --study {study}   # after every change: is all there, and what will it take?\n"
     )
+    missing = [name for name in ("dvc", "psutil", "altair", "jinja2") if find_spec(name) is None]
+    if missing:
+        print(f"To run it, {', '.join(missing)} must be installed: pip install 'infinito[orchestrate,report]'\n")
 
 
-def pipeline(root: str) -> str:
-    """The text of a study's dvc.yaml, by that of the root: the library by its link, and the study's own network."""
-    text = root.replace("- infinito/", "- library/").replace("- requirements.lock", "- ../../requirements.lock")
-    before, train, after = text.partition("  train:\n")
-    return before + train + after.replace("      - data/prepared\n", "      - data/prepared\n      - network.py\n", 1)
+def _up_to(root: Path, folder: Path) -> Iterator[Path]:
+    """A folder and those around it, as far as the root of its repository."""
+    return (place for place in (folder, *folder.parents) if place.is_relative_to(root))
+
+
+def _text(source: Path) -> Path:
+    """The folder, in full; raises ValueError where a split is missing."""
+    from infinito.tasks.text import FILES, KINDS
+
+    for split, stems in FILES.items():
+        if not any((source / f"{stem}{kind}").is_file() for stem in stems for kind in KINDS):
+            raise ValueError(
+                f"--source: found {str(source)!r}, which has no {split} text; allowed: a folder with "
+                "train.txt, valid.txt and test.txt"
+            )
+    return source.resolve()
+
+
+@dataclass(frozen=True)
+class Own:
+    """A network of the user's own: as params.yaml names it, and its files, relative to the study."""
+
+    network: str
+    files: Sequence[str]
+
+    @classmethod
+    def find(cls, given: str, root: Path, study: Path) -> "Own":
+        """Of `path/to/file.py:Class`, from here; it must be importable from the root of the repository.
+
+        Raises:
+            ValueError: it is not, or has no such class; names the flag.
+        """
+        from infinito.importing import put_on_path
+        from infinito.runs.code import code_of
+
+        path, _, name = given.rpartition(":")
+        file = Path(path).resolve()
+        if not (path.endswith(".py") and name.isidentifier() and file.is_file()):
+            raise ValueError(f"--network: found {given!r}; allowed: FILE.py:CLASS, with a file that is there")
+        parts = file.relative_to(root).with_suffix("").parts if file.is_relative_to(root) else ("",)
+        if not all(part.isidentifier() for part in parts):
+            raise ValueError(
+                f"--network: found {path!r}, which Python can't import from {root}; allowed: a file in this "
+                "repository, whose path is of names as Python has them"
+            )
+        classes = _classes(file)
+        if name not in classes:
+            raise ValueError(f"--network: found {name!r}; {path} has {', '.join(classes) or 'no class at all'}")
+        module = ".".join(parts)
+        put_on_path(study)
+        try:
+            spec = find_spec(module)
+        except Exception as error:  # of a package around it, which is imported
+            raise ValueError(f"--network: {module} can't be imported: {' '.join(str(error).split())}") from error
+        if spec is None or spec.origin is None or Path(spec.origin).resolve() != file:
+            raise ValueError(f"--network: found {path!r}; but {module} is {spec and spec.origin}; rename one of them")
+        network = f"{module}:{name}"
+        code = [root / place for place in code_of(network) if not place.startswith("infinito/")]
+        return cls(network, [os.path.relpath(place, study) for place in code if place.is_file()])
+
+
+def _classes(file: Path) -> list[str]:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"--network: {file}: {' '.join(str(error).split())}") from error
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+
+
+def depending(pipeline: str, stage: str, paths: Sequence[str]) -> str:
+    """The text of a dvc.yaml, with further files that a stage reads."""
+    before, head, after = pipeline.partition(f"  {stage}:\n")
+    lines = "".join(f"      - {path if PLAIN_PATH.fullmatch(path) else json.dumps(path)}\n" for path in paths)
+    return before + head + after.replace("    deps:\n", f"    deps:\n{lines}", 1)

@@ -1,0 +1,56 @@
+"""infinito's own code, as DVC sees it: by a link named `library` in the study, whose rooms are dependencies of stages.
+
+DVC hashes what lies behind the link, so a stage is out of date when the code that it uses is another one, and only
+then, wherever infinito is installed. In a clone of infinito the link is relative and belongs to the study; elsewhere
+git ignores it, as every machine has a place of its own for packages, and `infinito link` makes it.
+"""
+
+import os
+from pathlib import Path
+
+from infinito import __version__
+from infinito.importing import repository
+
+HERE = Path(__file__).resolve().parent
+
+
+def in_clone(folder: Path) -> bool:
+    """Whether a folder belongs to the repository of the infinito that runs here."""
+    root = repository(folder)
+    return root is not None and (root / "infinito").resolve() == HERE
+
+
+def link(study: Path, place: Path | None = None) -> bool:
+    """Let `study`/library lead to this infinito; False: it does already.
+
+    Args:
+        study: its folder.
+        place: where that folder will be, if it is made elsewhere first.
+
+    Raises:
+        ValueError: something else has that name.
+    """
+    path, place = study / "library", (place or study).resolve()
+    target = os.path.relpath(HERE, place) if in_clone(place.parent) else str(HERE)
+    if path.is_symlink():
+        if os.readlink(path) == target:
+            return False
+        path.unlink()
+    elif path.exists():
+        raise ValueError(f"{path}: found what is no link; allowed: nothing, or a link to the code of infinito")
+    path.symlink_to(target)
+    return True
+
+
+def check_link(study: Path) -> None:
+    """Where a study has such a link, it leads to the infinito that runs here, or DVC would record another one.
+
+    Raises:
+        ValueError: it does not.
+    """
+    path = study / "library"
+    if path.is_symlink() and path.resolve() != HERE:
+        raise ValueError(
+            f"{path}: leads to {path.resolve()}; allowed: to {HERE}, infinito {__version__}, which runs here: "
+            f"infinito link --study {study}"
+        )
