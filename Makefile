@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DO_NOT_TRACK := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help repro flow up down test test-slow install lock
+.PHONY: help repro flow up down test test-slow install lock wheel
 
 help:
 	@echo "make repro    install, then rebuild whatever is out of date: data, runs, statistics, report"
@@ -15,6 +15,7 @@ help:
 	@echo "make up       install, then serve the study: pages, and runs at a click; ARGS='--every 1h' on a schedule"
 	@echo "make down     stop serving"
 	@echo "make install  create .venv from requirements.lock"
+	@echo "make wheel    dist/infinito-VERSION-py3-none-any.whl, to be installed by pip elsewhere"
 	@echo "make lock     take newer versions into requirements.lock"
 
 repro: install
@@ -46,6 +47,11 @@ install: .venv/installed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+wheel: install
+	rm -rf build  # what was there once would be in the wheel again
+	python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	rm -rf build
 
 lock:
 	$(PYTHON) -m venv .venv-lock

@@ -4,9 +4,10 @@ dvc.yaml is the only list of stages and DVC decides what is out of date; the flo
 `dvc repro --single-item`, so afterwards `dvc status` has nothing to say and `dvc repro` nothing to do.
 """
 
+from infinito.flows import needing
 from infinito.interrupt import at_once
 
-with at_once():  # Prefect takes seconds
+with at_once(), needing("orchestrate"):  # Prefect takes seconds
     import argparse
     import atexit
     import os
@@ -39,6 +40,7 @@ with at_once():  # Prefect takes seconds
     from infinito.flows.fanout import die_with_parent
     from infinito.flows.repro import read_stages
     from infinito.flows.stage import share_flow_run
+    from infinito.library import check_link
 
 SECONDS_TO_ANSWER = 2
 SECONDS_TO_START = 120  # the first temporary server on a machine creates its database
@@ -244,6 +246,7 @@ exit code: 0 all stages are done; 1 a stage failed, said in one line; 2 bad inpu
     options = parser.parse_args(arguments)
     study: Path = options.study.resolve()
     try:
+        check_link(study)
         read_stages(study)
     except (ValueError, FileNotFoundError) as error:
         print(f"infinito: {error}", file=sys.stderr)

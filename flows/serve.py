@@ -26,10 +26,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, NoReturn
 
-import psutil  # type: ignore[import-untyped]
-
+from infinito.flows import needing
 from infinito.flows.fanout import die_with_parent
-from infinito.flows.service import Service, schedule
+
+with needing("orchestrate"):
+    import psutil  # type: ignore[import-untyped]
+
+    from infinito.flows.service import Service, schedule
 
 SECONDS_TO_START = 120  # the first server of a repository creates its database
 SECONDS_TO_STOP = 60  # a flow run has 30 to end
@@ -379,7 +382,8 @@ exit code: 0 done; 1 something does not start; 2 bad input, said in one line."""
 
             work(service, home)
             return 0
-        service = _service(options, repository)
+        with needing("orchestrate"):
+            service = _service(options, repository)
         os.chdir(repository)  # where prefect.toml is
         if options.command == "up":
             return up(service, home)

@@ -4,9 +4,10 @@ Under a flow run (`python -m infinito.flows.pipeline`) the stage's stacks appear
 `dvc repro` they run in the same worker processes without Prefect.
 """
 
+from infinito.flows import needing
 from infinito.interrupt import at_once
 
-with at_once():
+with at_once(), needing("orchestrate"):
     import argparse
     import base64
     import os

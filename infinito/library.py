@@ -43,14 +43,16 @@ def link(study: Path, place: Path | None = None) -> bool:
 
 
 def check_link(study: Path) -> None:
-    """Where a study has such a link, it leads to the infinito that runs here, or DVC would record another one.
+    """A study whose stages read `library` has the code there that runs here, or DVC would record another one.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it is missing, or leads elsewhere.
     """
-    path = study / "library"
-    if path.is_symlink() and path.resolve() != HERE:
-        raise ValueError(
-            f"{path}: leads to {path.resolve()}; allowed: to {HERE}, infinito {__version__}, which runs here: "
-            f"infinito link --study {study}"
-        )
+    path, pipeline = study / "library", study / "dvc.yaml"
+    if not pipeline.is_file() or "- library/" not in pipeline.read_text(encoding="utf-8") or path.resolve() == HERE:
+        return
+    found = f"leads to {path.resolve()}" if path.is_symlink() else "no such link"
+    raise ValueError(
+        f"{path}: {found}; allowed: a link to {HERE}, infinito {__version__}, which runs here: "
+        f"infinito link --study {study}"
+    )

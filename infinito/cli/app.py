@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from infinito import __version__
+
 if TYPE_CHECKING:
     from infinito.runs import StackJob
 
@@ -24,6 +26,22 @@ app = typer.Typer(
     "published.",
     epilog="Every command has its own help and an example: infinito plan --help",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"infinito {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Say which infinito this is.")
+    ] = False,
+) -> None:
+    """What every command has."""
+
 
 StudyFolder = Annotated[Path, typer.Option("--study", help="Folder of the study.", show_default="the current folder")]
 

@@ -22,9 +22,11 @@ def check(study: StudyFolder = Path("."), workers: WorkerCount = None) -> None:
     """
     import torch
 
+    from infinito.library import check_link
     from infinito.planning import cost, preregistration
 
     this = load_study(study)
+    check_link(study)
     train, found = this.params.train, preregistration.registered(this)
     plan = found and found[0]
     changed = plan and preregistration.changed_setting(plan, this.params)

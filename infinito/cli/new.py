@@ -27,7 +27,9 @@ DVC = {
 LIBRARY = """\
 # library: infinito's own code, by a link that git ignores. After `git clone`, `infinito link` makes it.
 """
-SAMPLE = "    network: network:Mixer  # network.py beside this file; or a name that infinito has, or package.module:Class\n"
+SAMPLE = (
+    "    network: network:Mixer  # network.py beside this file; or a name that infinito has, or package.module:Class\n"
+)
 SETTINGS = "    settings: {expansion: 2}  # its own\n"
 
 

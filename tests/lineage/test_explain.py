@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from infinito.library import link
 from infinito.lineage.figure import explain
 from infinito.lineage.markdown import as_markdown
 from infinito.lineage.stages import lineage
@@ -147,6 +148,7 @@ def test_a_clone_is_filled_from_the_remote_storage_and_rebuilds_a_figure(study: 
     assert "in sync" in dvc(again, "status", "--cloud")
     expected = (again / "results/compare.json").read_bytes()
     (again / "results/compare.json").unlink()
+    link(again)  # a stage runs by the code that is recorded, or not at all; what stands for it here can't run
     assert steps[3] == "dvc --cd studies/tiny repro compare"
     assert "Running stage 'compare'" in dvc(clone, *steps[3].split()[1:], "--single-item")
     assert (again / "results/compare.json").read_bytes() == expected
