@@ -63,7 +63,7 @@ def new(
         raise ValueError(f"NAME: found {name!r}; allowed: a plain word of small letters, digits, - and _, as my-study")
     if (task == "text") != (source is not None):
         raise ValueError(
-            f"--source: found {str(source) if source else 'none'}, with --task {task}; allowed: with --task text "
+            f"--source: found {repr(str(source)) if source else 'none'}, with --task {task}; allowed: with --task text "
             "a folder with train.txt, valid.txt and test.txt, else none"
         )
     here = Path.cwd()

@@ -44,7 +44,7 @@ def test_a_new_study_is_complete_and_of_its_own(infinito: Infinito, repository: 
         assert sorted(mine[name].pop("deps")) == sorted(moved + own)
         assert mine[name] == {key: value for key, value in stage.items() if key != "deps"}
     for command in done.stdout.split("\n\n")[1].splitlines():
-        assert "studies/my-study" in command and command.split()[0] in ("dvc", "infinito")
+        assert " my-study " in command and command.split()[0] in ("dvc", "infinito")  # as seen from studies/
     checked = infinito("check", "--study", str(study))
     assert checked.returncode == 0, checked.stderr
     assert "candidate: network:Mixer, " in checked.stdout
@@ -68,8 +68,117 @@ def test_nothing_that_is_there_is_touched(
     monkeypatch.chdir("/")
     done = infinito("new", "other")
     assert done.returncode == 2 and done.stderr == (
-        "infinito: /: found no repository of infinito around it; allowed: a folder in a clone of it\n"
+        "infinito: /: in no git repository; a study needs one, as its plan and results do: git init\n"
     )
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Somebody's repository, with a network and a text of their own; the current folder."""
+    root = tmp_path / "theirs"
+    (root / "nets").mkdir(parents=True)
+    (root / "nets" / "wide.py").write_text("from nets.parts import part\n\nclass Wide:\n    pass\n")
+    (root / "nets" / "parts.py").write_text("part = 1\n")
+    (root / "texts").mkdir()
+    for split in ("train", "valid", "test"):
+        (root / "texts" / f"{split}.txt").write_text(f"The {split} text has words enough.\n" * 300)
+    git(root, "init", "-q", ".")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "theirs")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(root)
+    return root
+
+
+def deps(study: Path, stage: str) -> list[str]:
+    found: list[str] = read_yaml(study / "dvc.yaml")["stages"][stage]["deps"]
+    return found
+
+
+def test_a_study_stands_in_any_git_repository(infinito: Infinito, elsewhere: Path) -> None:
+    done = infinito("new", "mine")
+    assert done.returncode == 0 and "dvc --cd mine repro" in done.stdout, done.stderr
+    study, root = elsewhere / "mine", read_yaml(ROOT / "dvc.yaml")["stages"]
+    assert (study / "library").readlink() == ROOT / "infinito"
+    own = ["dvc.yaml", "network.py", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"]
+    assert sorted(git(elsewhere, "status", "--short", "-uall").split("\n")) == sorted(f"?? mine/{path}" for path in own)
+    for name, stage in read_yaml(study / "dvc.yaml")["stages"].items():
+        moved = [dep.replace("infinito/", "library/") for dep in root[name]["deps"] if dep != "requirements.lock"]
+        assert stage == root[name] | {"deps": ["network.py"] * (name == "train") + moved}
+    assert "up to date" not in dvc(study, "status") and load_study(study).params.study == "mine"
+
+
+def test_a_dvc_that_is_there_is_used(infinito: Infinito, elsewhere: Path) -> None:
+    dvc(elsewhere, "init", "--quiet")
+    assert infinito("new", "mine").returncode == 0
+    assert not (elsewhere / "mine" / ".dvc").exists()
+    assert "prepare" in dvc(elsewhere / "mine", "status")
+
+
+def test_a_text_and_a_network_of_ones_own(infinito: Infinito, elsewhere: Path) -> None:
+    done = infinito("new", "mine", "--task", "text", "--source", "texts", "--network", "nets/wide.py:Wide")
+    assert done.returncode == 0, done.stderr
+    study, params = elsewhere / "mine", load_study(elsewhere / "mine").params
+    assert params.train.candidate.identity == {"network": "nets.wide:Wide", "settings": {}}
+    assert params.prepare.model_dump()["source"] == "../texts" and not (study / "network.py").exists()
+    assert deps(study, "prepare")[0] == "../texts"
+    # what it imports is read too
+    assert set(deps(study, "train")[:2]) == {"../nets/wide.py", "../nets/parts.py"}
+
+
+def test_the_sample_learns_a_text_without_looking_ahead(infinito: Infinito, elsewhere: Path) -> None:
+    assert infinito("new", "mine", "--task", "text", "--source", "texts").returncode == 0
+    file = elsewhere / "mine" / "params.yaml"
+    text = file.read_text().replace("vocabulary: 512", "vocabulary: 300").replace("length: 32", "length: 8")
+    file.write_text(text)
+    done = infinito("check", "--study", "mine")
+    assert done.returncode == 0 and "candidate: network:Mixer" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--task", "text"], "--source: found none, with --task text"),
+        (["--source", "texts"], "--source: found 'texts', with --task dyck"),
+        (["--task", "text", "--source", "nets"], "--source: found 'nets', which has no train text"),
+        (["--task", "images"], "'images' is not one of 'dyck', 'text'"),
+        (["--network", "nets/wide.py"], "--network: found 'nets/wide.py'; allowed: FILE.py:CLASS"),
+        (["--network", "nets/none.py:Wide"], "--network: found 'nets/none.py:Wide'; allowed: FILE.py:CLASS"),
+        (["--network", "nets/wide.py:Wid"], "--network: found 'Wid'; nets/wide.py has Wide"),
+        (["--network", "nets/parts.py:Wide"], "nets/parts.py has no class at all"),
+        (["--network", "/usr/lib/python3/a.py:B"], "allowed: FILE.py:CLASS"),
+        (["--network", "a-b.py:A"], "which Python can't import from"),
+        (["--network", "torch.py:A"], "rename one of them"),
+        (["--network", "half.py:A"], "--network: "),
+    ],
+)
+def test_what_can_not_be_used_is_refused(
+    refused: Callable[..., str], elsewhere: Path, arguments: list[str], said: str
+) -> None:
+    for name, text in {"a-b": "class A: ...", "torch": "class A: ...", "half": "class A("}.items():
+        (elsewhere / f"{name}.py").write_text(text)
+    assert said in refused("new", "mine", *arguments)
+    assert not (elsewhere / "mine").exists()
+
+
+def test_a_clone_gets_its_link_to_the_code(infinito: Infinito, refused: Callable[..., str], elsewhere: Path) -> None:
+    assert infinito("new", "mine").returncode == 0
+    link = elsewhere / "mine" / "library"
+    link.unlink()
+    missing = refused("check", "--study", "mine")
+    assert "mine/library: no such link; allowed: a link to" in missing and "infinito link --study mine" in missing
+    assert infinito("link", "--study", "mine").stdout.startswith(
+        f"mine/library: leads to {ROOT / 'infinito'}, infinito "
+    )
+    link.unlink()
+    link.symlink_to("/nowhere")
+    assert "mine/library: leads to /nowhere; allowed:" in refused("check", "--study", "mine")
+    assert infinito("link", "--study", "mine").returncode == 0 and link.resolve() == ROOT / "infinito"
+    assert "led already" in infinito("link", "--study", "mine").stdout
+    link.unlink()
+    link.mkdir()
+    assert "mine/library: found what is no link" in refused("link", "--study", "mine")
+    assert "params.yaml: no such file" in refused("link")
 
 
 @pytest.mark.parametrize(
