@@ -46,13 +46,23 @@ def check_link(study: Path) -> None:
     """A study whose stages read `library` has the code there that runs here, or DVC would record another one.
 
     Raises:
-        ValueError: it is missing, or leads elsewhere.
+        ValueError: it is missing, or another one.
     """
     path, pipeline = study / "library", study / "dvc.yaml"
-    if not pipeline.is_file() or "- library/" not in pipeline.read_text(encoding="utf-8") or path.resolve() == HERE:
+    if not pipeline.is_file() or "- library/" not in pipeline.read_text(encoding="utf-8") or _is_this(path):
         return
-    found = f"leads to {path.resolve()}" if path.is_symlink() else "no such link"
+    found = "no such folder"
+    if path.is_symlink() or path.exists():
+        found = f"leads to {path.resolve()}" if path.is_symlink() else "other code"
     raise ValueError(
         f"{path}: {found}; allowed: a link to {HERE}, infinito {__version__}, which runs here: "
         f"infinito link --study {study}"
     )
+
+
+def _is_this(path: Path) -> bool:
+    """Whether the code there is this one: by the link, or a copy, as `dvc exp run --temp` makes them."""
+    if path.resolve() == HERE:
+        return True
+    files = [(file, path / file.relative_to(HERE)) for file in HERE.rglob("*.py")]
+    return all(copy.is_file() and copy.read_bytes() == file.read_bytes() for file, copy in files)

@@ -1,6 +1,7 @@
 """`infinito new`: a study of one's own, which runs as it is."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from infinito import library
 from infinito.study import load_study
 from infinito.yaml_reader import read_yaml
 from tests.conftest import ROOT, Infinito
@@ -166,7 +168,7 @@ def test_a_clone_gets_its_link_to_the_code(infinito: Infinito, refused: Callable
     link = elsewhere / "mine" / "library"
     link.unlink()
     missing = refused("check", "--study", "mine")
-    assert "mine/library: no such link; allowed: a link to" in missing and "infinito link --study mine" in missing
+    assert "mine/library: no such folder; allowed: a link to" in missing and "infinito link --study mine" in missing
     assert infinito("link", "--study", "mine").stdout.startswith(
         f"mine/library: leads to {ROOT / 'infinito'}, infinito "
     )
@@ -176,7 +178,10 @@ def test_a_clone_gets_its_link_to_the_code(infinito: Infinito, refused: Callable
     assert infinito("link", "--study", "mine").returncode == 0 and link.resolve() == ROOT / "infinito"
     assert "led already" in infinito("link", "--study", "mine").stdout
     link.unlink()
-    link.mkdir()
+    shutil.copytree(ROOT / "infinito", link)  # as `dvc exp run --temp --copy-paths library` does
+    library.check_link(elsewhere / "mine")
+    (link / "seeds.py").write_text("# another version\n")
+    assert "mine/library: other code; allowed: a link to" in refused("check", "--study", "mine")
     assert "mine/library: found what is no link" in refused("link", "--study", "mine")
     assert "params.yaml: no such file" in refused("link")
 
