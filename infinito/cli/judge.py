@@ -58,7 +58,9 @@ def judge(
     run: Annotated[str | None, _column("Column that names the runs.")] = None,
     pattern: Annotated[
         str | None,
-        typer.Option(help="What paths or names mean: '{arm}/tuned/{seed}/stats.json'.", rich_help_panel=OF_RUNS),
+        typer.Option(
+            help="What paths, names or columns mean: '{arm}/tuned/{seed}/stats.json'.", rich_help_panel=OF_RUNS
+        ),
     ] = None,
     match: Annotated[
         str | None, typer.Option(help="What counts in lines of logs: 'val_loss:{value}'.", rich_help_panel=OF_RUNS)

@@ -127,6 +127,8 @@ def _read_as(read_as: dict[str, Any], results: Results, said: str) -> str:
     ways = ", ".join(f"{name} ({way} is better)" for name, way in read_as["direction"].items())
     parts = [f"{key} = {read_as[key]}" for key in ("arm", "task", "seed") if read_as[key]]
     runs = " + ".join(f"{n}" for n in read_as["runs"].values())
-    pairs = f"paired by {read_as['paired']}" if read_as["paired"] else "not paired"
+    pairs = (
+        [f"paired by {read_as['paired']}" if read_as["paired"] else "not paired"] if len(read_as["runs"]) > 1 else []
+    )
     flags = " ".join(f"--{key} COLUMN" for key in ("arm", "seed") if read_as[key]) or "--arm COLUMN"
-    return f"read as: {', '.join(parts + [f'metric = {ways}', f'{runs} runs', pairs, said])}; otherwise {flags} ..."
+    return f"read as: {', '.join(parts + [f'metric = {ways}', f'{runs} runs', *pairs, said])}; otherwise {flags} ..."

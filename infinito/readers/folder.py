@@ -1,5 +1,6 @@
 """A folder with one file a run, or one table an arm: arm, seed and run come from the paths."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -96,12 +97,12 @@ def _known(names: Mapping[Path, str], pattern: str | None) -> tuple[dict[Path, d
 def _tables(folder: Path, names: dict[Path, str], reader: Any, options: Options) -> Results:
     """A table an arm, each with seeds of its own; they say nothing about those of another arm."""
     if len(names) == 1:
-        return reader.read(next(iter(names)), options)
+        return reader.read(next(iter(names)), dataclasses.replace(options, pattern=None))
     known, read_as = _known(names, options.pattern)
     pieces, remarks = [], []
     units: dict[str, str] = {}
     for path in names:
-        found = reader.read(path, options)
+        found = reader.read(path, dataclasses.replace(options, pattern=None))
         remarks += found.remarks
         units |= found.units
         read_as = found.read_as | read_as

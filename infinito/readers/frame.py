@@ -8,6 +8,7 @@ import pandas as pd
 
 from infinito.readers import chart_export
 from infinito.readers.numbers import numbers
+from infinito.readers.pattern import compiled
 from infinito.readers.results import COLUMNS, Options, Results
 from infinito.readers.roles import (
     FOLD,
@@ -44,6 +45,8 @@ def tidy(frame: pd.DataFrame, options: Options, source: str) -> Results:
     frame, remarks = _cleaned(frame, source)
     if chart_export.is_one(frame):
         return chart_export.tidy(frame, options, source, remarks)
+    if options.pattern:
+        frame = _by_column(frame, options.pattern, source)
     columns = list(frame.columns)
     wide = {column: int(match[2]) for column in columns if (match := WIDE.fullmatch(str(column).strip()))}
     if len(wide) > 1 and not options.seed and not options.metric:
@@ -178,6 +181,30 @@ def _times(number: int) -> str:
 
 def _one(columns: list[str]) -> str | None:
     return columns[0] if columns else None
+
+
+def _by_column(frame: pd.DataFrame, pattern: str, source: str) -> pd.DataFrame:
+    """A column an arm, by --pattern of their names, to a row an arm."""
+    fits = compiled(pattern)
+    found = {
+        str(column): match.groupdict()
+        for column in frame.columns
+        if (match := fits.fullmatch(str(column))) and plain(str(column)) not in (*SEED, *STEP, *FOLD, *RUN)
+        and numbers(frame[column])
+    }  # fmt: skip
+    if not found:
+        raise ValueError(
+            f"--pattern: {pattern!r} fits no column of numbers of {source}, which has "
+            f"{', '.join(map(str, frame.columns))}"
+        )
+    frame = frame.melt(
+        id_vars=[c for c in frame.columns if str(c) not in found],
+        value_vars=list(found),
+        var_name="",
+        value_name="value",
+    )
+    names = frame.pop("")
+    return frame.assign(**{key: names.map({c: m[key] for c, m in found.items()}) for key in fits.groupindex})
 
 
 def _unpivoted(frame: pd.DataFrame, wide: dict[str, int]) -> pd.DataFrame:

@@ -1,14 +1,18 @@
 """JSON and JSON Lines: records, or names with figures; nested keys with dots."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from infinito.readers import frame, lm_eval
+from infinito.readers.direction import direction
 from infinito.readers.pattern import compiled
 from infinito.readers.results import Options, Results
+from infinito.readers.roles import ARM, FOLD, RUN, SEED, STEP, TASK, VALUE, named
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 
@@ -22,7 +26,10 @@ def read(path: Path, options: Options) -> Results:
     found = content(path)
     if lm_eval.is_one(found):
         return lm_eval.read({path: found}, options)
-    return frame.tidy(_frame(found, options, path), options, path.name)
+    table = _frame(found, options, path)
+    # a mapping's names are what the pattern is of; else it is of columns
+    of_names = isinstance(found, dict) and "run" in table
+    return frame.tidy(table, replace(options, pattern=None) if of_names else options, path.name)
 
 
 def content(path: Path) -> Any:
@@ -64,8 +71,13 @@ def _frame(found: Any, options: Options, path: Path) -> pd.DataFrame:
         records = [value for value in lists if value and all(isinstance(entry, dict) for entry in value)]
         if len(records) == 1:
             found = records[0]
-        elif lists and len(lists) == len(found) and len({len(value) for value in lists}) == 1:
-            return pd.DataFrame(found)
+        elif lists and len(lists) == len(found):
+            if _are_arms(found):
+                return pd.DataFrame([{"arm": arm, "value": one} for arm, values in found.items() for one in values])
+            if len({len(value) for value in lists}) == 1:
+                return pd.DataFrame(found)
+        elif seeds := _by_seed(found):
+            return pd.DataFrame(seeds)
     if isinstance(found, list) and found and all(isinstance(entry, dict) for entry in found):
         return pd.DataFrame([flat(entry) for entry in found])
     if isinstance(found, dict) and found:
@@ -82,3 +94,24 @@ def _frame(found: Any, options: Options, path: Path) -> pd.DataFrame:
             rows += [known | (flat(one) if isinstance(one, dict) else {"value": one}) for one in values]
         return pd.DataFrame(rows)
     raise ValueError(f"{path}: found {type(found).__name__}; allowed: a list of records, or names with figures")
+
+
+def _are_arms(lists: dict[str, list[Any]]) -> bool:
+    """Whether names stand for arms with a list of figures each, not for columns: none of them is known as one."""
+    known = named(lists, (*SEED, *STEP, *RUN, *FOLD, *VALUE, *ARM, *TASK)) or [
+        name for name in lists if direction(name)
+    ]
+    return len(lists) > 1 and not known and all(isinstance(x, int | float) for xs in lists.values() for x in xs)
+
+
+def _by_seed(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """{arm: {seed: figure or figures}} as records; none where it is of another form."""
+    if not found or not all(isinstance(runs, dict) and runs for runs in found.values()):
+        return []
+    if not all(re.fullmatch(r"(seed)?[ _-]?\d+", str(seed)) for runs in found.values() for seed in runs):
+        return []
+    return [
+        {"arm": arm, "seed": int(re.sub(r"\D", "", seed))} | (flat(one) if isinstance(one, dict) else {"value": one})
+        for arm, runs in found.items()
+        for seed, one in runs.items()
+    ]

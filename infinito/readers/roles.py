@@ -113,4 +113,7 @@ def metrics_of(frame: pd.DataFrame, numeric: Sequence[str], options: Options) ->
         return usual, []
     if not usual:
         raise ValueError(f"metric: found no column of numbers beside {', '.join(map(str, frame.columns))}")
-    raise ValueError(f"metric: found {', '.join(usual)}; say which: --metric {usual[0]}")
+    raise ValueError(
+        f"metric: found {', '.join(usual)}; say which: --metric {usual[0]}; or, where a column is an arm, what their "
+        "names mean: --pattern '{arm}' or '{arm}_{metric}'"
+    )

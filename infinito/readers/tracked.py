@@ -42,7 +42,8 @@ def logged(runs: list[Run], figures: pd.DataFrame, options: Options, source: str
     table = table.set_index("id")
     figures = _with_missing(figures, table["experiment"])
     wide = figures.join(table, on="id").drop(columns="id")
-    results = frame.tidy(wide, dataclasses.replace(options, metric=(), arm=_arm(table, options)), source)
+    options = dataclasses.replace(options, metric=(), arm=_arm(table, options), pattern=None)
+    results = frame.tidy(wide, options, source)
     words = {f"column {column}": kind for column, kind in kinds.items()}
     read_as = {key: words.get(taken, taken) for key, taken in results.read_as.items() if key != "value"}
     return dataclasses.replace(

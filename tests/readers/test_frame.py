@@ -134,3 +134,36 @@ def test_a_million_rows_in_seconds(tmp_path: Path) -> None:
     began = time.process_time()
     assert len(read(str(tmp_path / "many.csv"), Options()).table) == n
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    "text, pattern",
+    [
+        ("seed,base,ours\n0,0.1,0.2\n1,0.3,0.4\n", "{arm}"),
+        ("seed,base_loss,ours_loss\n0,0.1,0.2\n1,0.3,0.4\n", "{arm}_{metric}"),
+        ("seed;loss of base;loss of ours\n0;0,1;0,2\n1;0,3;0,4\n", "{metric} of {arm}"),
+    ],
+)
+def test_a_column_an_arm(tmp_path: Path, text: str, pattern: str) -> None:
+    table = judged(tmp_path, text, pattern=pattern).table
+    found = {(row.arm, row.seed): row.value for row in table.itertuples()}
+    assert found == {("base", "0"): 0.1, ("base", "1"): 0.3, ("ours", "0"): 0.2, ("ours", "1"): 0.4}
+    assert set(table["metric"]) == {"loss" if "metric" in pattern else "value"}
+    with pytest.raises(ValueError, match="--pattern: 'x{arm}' fits no column of numbers"):
+        judged(tmp_path, text, pattern="x{arm}")
+
+
+def test_a_column_an_arm_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found base, ours; say which: .*--pattern '{arm}'"):
+        judged(tmp_path, "seed,base,ours\n0,0.1,0.2\n")
+
+
+def test_json_by_arm_and_seed(tmp_path: Path) -> None:
+    nested = judged(tmp_path, '{"a": {"0": {"acc": 0.5}, "seed_1": {"acc": 0.6}}, "b": {"0": {"acc": 0.7}}}', "n.json")
+    assert nested.table[["arm", "seed", "metric", "value"]].to_numpy().tolist() == [
+        ["a", "0", "acc", 0.5], ["a", "1", "acc", 0.6], ["b", "0", "acc", 0.7],
+    ]  # fmt: skip
+    lists = judged(tmp_path, '{"ours": [0.5, 0.6], "baseline": [0.4, 0.5, 0.3]}', "l.json")
+    assert lists.table["arm"].tolist() == ["ours"] * 2 + ["baseline"] * 3 and lists.pairing is None
+    columns = judged(tmp_path, '{"seed": [0, 1], "loss": [0.4, 0.5]}', "c.json")
+    assert columns.table["seed"].tolist() == ["0", "1"] and set(columns.table["metric"]) == {"loss"}
