@@ -47,7 +47,7 @@ def imported(file_text: str) -> set[str]:
     for node in ast.walk(ast.parse(file_text)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "infinito":
             parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names} - {"__version__"}
         elif isinstance(node, ast.Import):
             found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("infinito.")}
     return found
