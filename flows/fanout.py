@@ -40,6 +40,10 @@ class Job(Protocol):
         """The size of the job, in the unit that is counted by its progress callback."""
 
     @property
+    def unit(self) -> str:
+        """What that is: `model-steps`."""
+
+    @property
     def compiled(self) -> bool:
         """Whether its first step may wait for a compiler."""
 
@@ -356,6 +360,7 @@ class _Report:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = jobs
         self._total = sum(job.steps for job in jobs)
+        self._unit = jobs[0].unit
         self._done: dict[str, int] = {}  # steps of each job
         self._paces: dict[str, _Pace] = {}  # of each job that was not found finished
         self._at_work: set[str] = set()
@@ -412,14 +417,14 @@ class _Report:
 
     def _line(self) -> str:
         done, now = sum(self._done.values()), time.monotonic()
-        line = f"{self._finished} of {len(self._jobs)} stacks, {done:,} of {self._total:,} model-steps"
+        line = f"{self._finished} of {len(self._jobs)} stacks, {done:,} of {self._total:,} {self._unit}"
         if self._finished == len(self._jobs):
             trained = sum(pace.last[1] for pace in self._paces.values())
             seconds = now - self._began
-            return line + (f", {trained / seconds:,.0f} model-steps/s, {_duration(seconds)}" if trained else "")
+            return line + (f", {_number(trained / seconds)} {self._unit}/s, {_duration(seconds)}" if trained else "")
         rate = self._rate()
         if rate:
-            line += f", {rate:,.0f} model-steps/s, {_duration((self._total - done) / rate)} left"
+            line += f", {_number(rate)} {self._unit}/s, {_duration((self._total - done) / rate)} left"
         waiting = [pace for name, pace in self._paces.items() if name in self._at_work and pace.first is None]
         if waiting:
             since = _duration(now - min(pace.began for pace in waiting))
@@ -440,6 +445,10 @@ class _Report:
 
 def _say(line: str) -> None:
     print(f"infinito: {line}", file=sys.stderr, flush=True)
+
+
+def _number(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ P = TypeVar("P", bound=BaseModel)
 logger = logging.getLogger(__name__)
 
 MEMBERS = {
-    "prepare": ("task", "dyck, text, arrays, or package.module:Task"),
+    "prepare": ("task", "dyck, text, arrays, command, or package.module:Task"),
     "optimiser": ("name", "adamw, sgd, muon"),
 }
 ALIKE = 0.75  # from here on a key is taken for a slip of the pen

@@ -80,6 +80,24 @@ class Own(Examples):
     settings: Settings  # of its constructor
 
 
+class Measure(Section):
+    """What a command's figure is, in words."""
+
+    name: Line  # accuracy
+    unit: Line  # share of images
+    direction: Literal["lower", "higher"]  # is better
+    guess: float  # what a model scores that has learned nothing; a run that failed counts with it
+
+
+class Script(Examples):
+    """What somebody's own script learns: of it infinito knows its files and its figures."""
+
+    task: Literal["command"]
+    metric: Measure  # decides
+    scores: dict[str, Measure]  # further figures, by name
+    files: Annotated[list[str], Field(min_length=1)]  # all that the commands read: scripts, folders, data
+
+
 def _kind_of_task(content: Any) -> str | None:
     name = content.get("task") if isinstance(content, dict) else getattr(content, "task", None)
     return "own" if isinstance(name, str) and ":" in name else name
@@ -89,6 +107,7 @@ Prepare = Annotated[
     Annotated[Dyck, Tag("dyck")]
     | Annotated[Text, Tag("text")]
     | Annotated[Arrays, Tag("arrays")]
+    | Annotated[Script, Tag("command")]
     | Annotated[Own, Tag("own")],
     Discriminator(_kind_of_task),
 ]
@@ -135,6 +154,11 @@ class Arm(Section):
     tuned: Tuned | None = None  # not stated
 
     @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.network
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What is trained; how is `Train.of`."""
         return {"network": self.network, "settings": self.settings}
@@ -159,6 +183,7 @@ RECIPE = (
     "trunk", "steps", "batch", "optimiser", "learning_rate", "warmup", "schedule", "weight_decay", "decayed",
     "clip_norm", "label_smoothing", "keep", "precision",
 )  # fmt: skip
+OF_COMMANDS = ("values", "threads")  # the same where the arms are commands
 # what plans and records of before there was a choice mean; it is left out of a recipe, so that they stay valid
 BEFORE: dict[str, Any] = {
     "optimiser": {"name": "adamw", "betas": [0.9, 0.999], "epsilon": 1e-8},
@@ -178,16 +203,35 @@ def recipe(train: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> di
     if "trunk" in own:
         own["trunk"] = {**train["trunk"], **own["trunk"]}
     whole = {**train, **own}
-    keys = (*RECIPE, "curve_every") if whole.get("keep") == "best" else RECIPE
+    keys = (*RECIPE, "curve_every") if whole.get("keep") == "best" else OF_COMMANDS if "values" in whole else RECIPE
     found = {key: value for key, value in whole.items() if key in keys}
     return {key: value for key, value in found.items() if key not in BEFORE or value != BEFORE[key]}
 
 
-class Train(Section):
-    """How every run is trained, and which seeds."""
+class Design(Section):
+    """Which arms are trained, and from which seeds."""
 
     seed: Annotated[int, Field(ge=0, lt=100_000)]  # root of all pools of seeds
     plan: str | None  # sha256 of the plan.json that was written before the runs, or null: the verdict is exploratory
+    pilot: Annotated[int, Field(ge=0, lt=1_000_000)]  # pairs to plan with, never part of the verdict
+    pairs: Annotated[int, Field(ge=1, lt=1_000_000)]  # confirmatory pairs, for the verdict
+    looks: list[Count] | Literal["anytime"]  # tests before all pairs are run: [] none, [10, 15, 20] planned, or anytime
+    grid: Grid | None  # exploratory, for attribution and for selecting seeds; null for a study that does neither
+
+    @property
+    def design(self) -> tuple[int, ...] | Literal["anytime"]:
+        """The looks, as `sequential.stopped` takes them."""
+        return self.looks if self.looks == "anytime" else tuple(self.looks)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """See `recipe`."""
+        return recipe(self.model_dump())
+
+
+class Train(Design):
+    """How every run is trained, and which seeds."""
+
     candidate: Arm
     baseline: Arm
     ablations: dict[str, Arm]  # further arms, each against the same baseline; all count in the family of tests
@@ -203,19 +247,10 @@ class Train(Section):
     clip_norm: Positive  # largest gradient norm of a run
     label_smoothing: Rate  # share of a label that is spread over all labels while training
     keep: Literal["last", "best"]  # weights that count: the last, or the best on validation at the curve's points
-    pilot: Annotated[int, Field(ge=0, lt=1_000_000)]  # pairs to plan with, never part of the verdict
-    pairs: Annotated[int, Field(ge=1, lt=1_000_000)]  # confirmatory pairs, for the verdict
-    looks: list[Count] | Literal["anytime"]  # tests before all pairs are run: [] none, [10, 15, 20] planned, or anytime
-    grid: Grid | None  # exploratory, for attribution and for selecting seeds; null for a study that does neither
     engine: Literal["auto", "stacked", "loop"]  # runs together, or one after the other, which takes any network
     precision: Literal["float32", "tf32", "bfloat16"]  # of matrix products; tf32 is the same as float32 on a CPU
     stack: Count | Literal["auto"]  # runs trained together in one process; auto: as many as the device carries well
     curve_every: Count  # steps between two points of a learning curve
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """See `recipe`."""
-        return recipe(self.model_dump())
 
     def of(self, arm: str) -> "Train":
         """How this arm is trained: its overrides are part of the recipe."""
@@ -235,14 +270,106 @@ class Train(Section):
         return found + (["train_examples"] if mine.steps * mine.batch != other.steps * other.batch else [])
 
     @property
-    def design(self) -> tuple[int, ...] | Literal["anytime"]:
-        """The looks, as `sequential.stopped` takes them."""
-        return self.looks if self.looks == "anytime" else tuple(self.looks)
-
-    @property
     def arms(self) -> dict[str, Arm]:
         """All arms by name: the candidate, the baseline, the ablations."""
         return {"candidate": self.candidate, "baseline": self.baseline, **self.ablations}
+
+
+class Command(Section):
+    """One of the designs under test: the command line of somebody's script."""
+
+    command: Line  # with {init_seed} and {data_seed}, or {seed}; {out} is a folder of the run's own
+    tuned: Tuned | None = None  # not stated
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.command
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What is run."""
+        return {"command": self.command}
+
+    @property
+    def promised(self) -> dict[str, Any]:
+        """All of it, without what is not stated."""
+        return {key: value for key, value in self.model_dump().items() if value}
+
+
+class InFile(Section):
+    """A figure in a file that a command writes: JSON, or the last row of CSV or JSON lines."""
+
+    file: str  # "{out}/metrics.json"
+    key: str  # of a mapping, dotted, or a column
+
+
+class InOutput(Section):
+    """A figure that a command prints."""
+
+    stdout: str  # "accuracy: {value}": what stands around it in its line, the last such line counts
+
+
+class InMlflow(Section):
+    """The last figure that a command logs by MLflow, whose store is a folder of the run's own meanwhile."""
+
+    mlflow: str  # name of the metric
+
+
+class InTensorboard(Section):
+    """The last scalar of a tag in the event files below {out}."""
+
+    tensorboard: str  # tag
+
+
+PLACES = {"file": InFile, "stdout": InOutput, "mlflow": InMlflow, "tensorboard": InTensorboard}
+
+
+def _place(content: Any) -> str | None:
+    return next((name for name in PLACES if name in content or hasattr(content, name)), None) if content else None
+
+
+Value = Annotated[
+    Annotated[InFile, Tag("file")]
+    | Annotated[InOutput, Tag("stdout")]
+    | Annotated[InMlflow, Tag("mlflow")]
+    | Annotated[InTensorboard, Tag("tensorboard")],
+    Discriminator(_place),
+]
+
+
+class Commands(Design):
+    """How commands are run, from which seeds, and where their figures are."""
+
+    candidate: Command
+    baseline: Command
+    ablations: dict[str, Command]  # further arms, each against the same baseline; all count in the family of tests
+    values: dict[str, Value]  # where figures are: test (decides), validation (selects seeds), and the task's scores
+    threads: Count  # that a command may use, as OMP_NUM_THREADS and its like say
+    timeout: Positive  # seconds after which a command is killed
+    retries: Annotated[int, Field(ge=0)]  # how often a command that failed is run again, from the same seeds
+
+    def of(self, arm: str) -> "Commands":
+        """How this arm is run: as all are."""
+        return self
+
+    def unequal(self, arm: str) -> list[str]:
+        """Columns of the run table in which an arm differs from the baseline by its recipe."""
+        return []
+
+    @property
+    def arms(self) -> dict[str, Command]:
+        """All arms by name: the candidate, the baseline, the ablations."""
+        return {"candidate": self.candidate, "baseline": self.baseline, **self.ablations}
+
+
+AnyTrain = Train | Commands
+
+
+def _kind_of_arms(content: Any) -> str:
+    arms = [content.get(arm) for arm in ("candidate", "baseline")] if isinstance(content, dict) else []
+    commands = "values" in content if isinstance(content, dict) else isinstance(content, Commands)
+    return "commands" if commands or any(isinstance(arm, dict) and "command" in arm for arm in arms) else "train"
 
 
 class Compare(Section):
@@ -296,7 +423,9 @@ class Params(Section):
 
     study: Line
     prepare: Prepare
-    train: Train
+    train: Annotated[
+        Annotated[Train, Tag("train")] | Annotated[Commands, Tag("commands")], Discriminator(_kind_of_arms)
+    ]
     compare: Compare
     attribute: Attribute | None = None  # a stage that a study does without has no section, and no place in dvc.yaml
     golden: Golden | None = None
@@ -309,12 +438,25 @@ class Params(Section):
         return [name for name in type(self).model_fields if name != "study" and getattr(self, name) is not None]
 
     @property
+    def networks(self) -> Train:
+        """The section `train` of a study of networks.
+
+        Raises:
+            ValueError: its arms are commands.
+        """
+        if isinstance(self.train, Commands):
+            raise ValueError("train: found commands as arms; allowed: networks, as this needs their weights")
+        return self.train
+
+    @property
     def title(self) -> str:
         """The question of the study, in its own words or by its arms."""
         return self.report.title or f"Is {self._called('candidate')} better than {self._called('baseline')}?"
 
     def _called(self, arm: str) -> str:
         """The network of an arm; and what it has of its own, where both arms have the same network."""
+        if isinstance(self.train, Commands):
+            return f"`{self.train.arms[arm].command}`"
         mine = self.train.arms[arm]
         networks = {self.train.candidate.network, self.train.baseline.network}
         name = mine.network.rpartition(":")[2]

@@ -1,13 +1,38 @@
 """A study: a folder with a params.yaml, which is read and checked as a whole, and where everything lies in it."""
 
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infinito import mistakes
 from infinito.importing import put_on_path
-from infinito.params import RECIPE, Arrays, Dyck, Params, Text, Train
+from infinito.params import (
+    RECIPE,
+    AnyTrain,
+    Arrays,
+    Commands,
+    Dyck,
+    InFile,
+    InOutput,
+    InTensorboard,
+    Params,
+    Script,
+    Text,
+    Train,
+)
 from infinito.yaml_reader import read_yaml
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in a command line
+PLACEHOLDERS = ("init_seed", "data_seed", "noise_seed", "seed", "out")
+SHELL = ("|", ">", ">>", "<", "&&", "||", ";", "&", "2>&1")  # of which only a shell makes something
+# columns of the run table that a score may not have, beside test and validation
+TAKEN = (
+    "test", "validation", "run_id", "study", "arm", "design", "init_seed", "data_seed", "noise_seed", "rep", "stack_id",
+    "lane", "steps", "val_loss", "test_loss", "last_batch_loss", "kept_step", "diverged", "failure", "wall_seconds",
+    "device",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +99,7 @@ def _put_right(content: dict[str, Any]) -> Any:
     """See `mistakes.put_right`; what an arm has otherwise is of the types of `Train`."""
     content = mistakes.put_right(Params, content)
     train = content.get("train")
-    if isinstance(train, dict):
+    if isinstance(train, dict) and "values" not in train:
         ablations = train.get("ablations")
         others = ablations.values() if isinstance(ablations, dict) else ()
         for arm in (train.get("candidate"), train.get("baseline"), *others):
@@ -86,6 +111,7 @@ def _put_right(content: dict[str, Any]) -> Any:
 
 def _check_together(file: Path, params: Params) -> None:
     train, prepare = params.train, params.prepare
+    _check_kind(file, params)
     _check_arms(file, params)
     if train.pairs < 2:
         raise ValueError(
@@ -150,11 +176,15 @@ def _check_recipe(file: Path, train: Train, arm: str) -> None:
 
 def _check_arms(file: Path, params: Params) -> None:
     train = params.train
-    for name in train.arms:
-        _check_recipe(file, train, name)
+    if isinstance(train, Commands):
+        _check_commands(file, train)
+    else:
+        for name in train.arms:
+            _check_recipe(file, train, name)
+    what = "command" if isinstance(train, Commands) else "network, settings and recipe"
     if _same(train, "candidate", "baseline"):
         raise ValueError(
-            f"{file}: train.candidate: found the same network, settings and recipe as train.baseline; allowed: another "
+            f"{file}: train.candidate: found the same {what} as train.baseline; allowed: another "
             "arm, since equal arms trained from equal seeds give equal runs"
         )
     for name in train.ablations:
@@ -169,10 +199,98 @@ def _check_arms(file: Path, params: Params) -> None:
         raise ValueError(f"{file}: compare.metrics: found {metrics}; allowed: test_loss first, each metric once")
 
 
-def _same(train: Train, arm: str, other: str) -> bool:
+def _same(train: AnyTrain, arm: str, other: str) -> bool:
     """Whether two arms would give equal runs from equal seeds."""
     arms = train.arms
     return arms[arm].identity == arms[other].identity and train.of(arm).recipe == train.of(other).recipe
+
+
+def _check_kind(file: Path, params: Params) -> None:
+    """Commands are the arms of a study whose task is a command, and of no other."""
+    train, prepare = params.train, params.prepare
+    if isinstance(train, Commands) != isinstance(prepare, Script):
+        arms = "commands" if isinstance(train, Commands) else "networks"
+        allowed = "task: command" if isinstance(train, Commands) else "arms with command: (docs/commands.md)"
+        raise ValueError(f"{file}: prepare.task: found {prepare.task}, with {arms} as arms; allowed: {allowed}")
+    if not isinstance(train, Commands) or not isinstance(prepare, Script):
+        return
+    known = {"test", "validation", *prepare.scores}
+    for name in [*(known - {"validation", *train.values}), *(train.values.keys() - known)]:
+        found = "nothing" if name in known else train.values[name].model_dump()
+        allowed = "where the figure is, of test and every score of prepare.scores, and of validation"
+        raise ValueError(f"{file}: train.values.{name}: found {found}; allowed: {allowed}")
+    for name in prepare.scores:
+        if not name.isidentifier() or name in TAKEN:
+            raise ValueError(
+                f"{file}: prepare.scores: found {name!r}; allowed: a plain word, no column of the run table"
+            )
+    if params.ensemble is not None:
+        raise ValueError(f"{file}: ensemble: found a section; allowed: none, as commands keep their predictions")
+    if params.golden is not None:
+        if params.golden.forward != ["selected"]:
+            raise ValueError(
+                f"{file}: golden.forward: found {params.golden.forward}; allowed: [selected] with commands"
+            )
+        if "validation" not in train.values:
+            raise ValueError(
+                f"{file}: train.values.validation: missing key; allowed: where the figure is by which the stage golden "
+                "selects a seed, as the test figure only confirms it"
+            )
+
+
+def _check_commands(file: Path, train: Commands) -> None:
+    """The placeholders of every command line, and where the figures of a run are looked for."""
+    for name, arm in train.arms.items():
+        where = f"{file}: train.{'ablations.' if name in train.ablations else ''}{name}.command"
+        try:
+            words = shlex.split(arm.command)
+        except ValueError as error:
+            raise ValueError(
+                f"{where}: found {arm.command!r}: {error}; allowed: words, quoted as in a shell"
+            ) from error
+        if not words:
+            raise ValueError(f"{where}: found no words; allowed: a program and what it is told")
+        for word in words:
+            if word in SHELL:
+                raise ValueError(
+                    f"{where}: found {word!r}; allowed: one program, as no shell reads it (sh -c '...' is one)"
+                )
+        used = set(PLACEHOLDER.findall(arm.command))
+        for other in sorted(used - {*PLACEHOLDERS}):
+            raise ValueError(f"{where}: found {{{other}}}; allowed: {', '.join(f'{{{x}}}' for x in PLACEHOLDERS)}")
+        both, one = {"init_seed", "data_seed"} <= used, "seed" in used
+        if both == one or used & {"init_seed", "data_seed"} and not both:
+            seeds = ", ".join(f"{{{x}}}" for x in PLACEHOLDERS if x in used and x != "out") or "no seed"
+            raise ValueError(
+                f"{where}: found {seeds}; allowed: {{init_seed}} and {{data_seed}}, or {{seed}} where a script has one"
+            )
+        if one and train.grid is not None:
+            raise ValueError(
+                f"{file}: train.grid: found a grid, and {{seed}} in the command of the {name}; allowed: null (and no "
+                "attribute, no golden), as crossing seeds takes {init_seed} and {data_seed}"
+            )
+        if train.grid is not None and train.grid.noises > 1 and "noise_seed" not in used:
+            raise ValueError(
+                f"{file}: train.grid.noises: found {train.grid.noises}, and no {{noise_seed}} in the command of the "
+                f"{name}; allowed: 1"
+            )
+        needing = [key for key, value in train.values.items() if isinstance(value, InTensorboard)
+                   or isinstance(value, InFile) and "{out}" in value.file]  # fmt: skip
+        if needing and "out" not in used:
+            raise ValueError(
+                f"{where}: found no {{out}}; allowed: a command with it, as train.values.{needing[0]} is there"
+            )
+    for key, value in train.values.items():
+        if isinstance(value, InFile) and "{out}" not in value.file:
+            raise ValueError(
+                f"{file}: train.values.{key}.file: found {value.file!r}; allowed: a file below {{out}}, the folder of "
+                "the run, as others would write the same one"
+            )
+        if isinstance(value, InOutput) and value.stdout.count("{value}") != 1:
+            raise ValueError(
+                f"{file}: train.values.{key}.stdout: found {value.stdout!r}; allowed: a piece of a line with {{value}} "
+                "once, as 'accuracy: {value}'"
+            )
 
 
 def _check_looks(file: Path, params: Params) -> None:

@@ -35,6 +35,7 @@ class Toy:
     fault: str = ""
     steps: int = 30
     compiled: bool = False
+    unit: str = "model-steps"
 
 
 def train_toy(job: Toy, progress: Callable[[int], None]) -> Path:

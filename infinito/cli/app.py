@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from infinito import __version__
 
 if TYPE_CHECKING:
-    from infinito.runs import StackJob
+    pass
 
 app = typer.Typer(
     add_completion=False,
@@ -70,8 +70,8 @@ def naming_flags(*names: str) -> Iterator[None]:
 
 
 @contextmanager
-def bar(what: str, jobs: "Sequence[StackJob]", number: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar over all jobs while one of them is done; gives what is to be called with its model-steps."""
+def bar(what: str, jobs: "Sequence[Job]", number: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar over all jobs while one of them is done; gives what is to be called with its steps."""
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     done = sum(job.steps for job in jobs[:number])
     console = Console(stderr=True)

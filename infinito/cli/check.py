@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infinito.cli.app import StudyFolder, WorkerCount, app, duration, naming_flags, worker_count
+from infinito.params import Commands, Script
 from infinito.study import Study, load_study
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def check(study: StudyFolder = Path("."), workers: WorkerCount = None) -> None:
         if count < 1:
             raise ValueError(f"workers: found {count}; allowed: 1 or more")
     counted = cost.runs(this.params)
+    if isinstance(train, Commands):
+        _check_commands(this, train, sum(designs.total() for designs in counted.values()))
+        return
     cost.check_examples(this.params.prepare)
     with _prepared(this) as data:
         taken = cost.training_cost(this, data, count)
@@ -51,6 +55,21 @@ def check(study: StudyFolder = Path("."), workers: WorkerCount = None) -> None:
         + (f"under the plan of {plan['created']}" if plan else "no plan: the verdict will be exploratory")
     )
     _print_cost(this, taken)
+
+
+def _check_commands(study: Study, train: Commands, runs: int) -> None:
+    """Say what would be run, of files and programs that are there; how long it takes only the commands know."""
+    from infinito.runs import commands
+    from infinito.tasks import command
+
+    settings = study.params.prepare
+    assert isinstance(settings, Script)  # `load_study` has checked
+    files = command.hashes(settings.files, study.folder)
+    commands.check_programs(study, train)
+    where = study.folder / "params.yaml"
+    print(f"{where}: study {study.params.study}: at most {runs} runs of commands, which read {len(files)} files")
+    for arm, own in train.arms.items():
+        print(f"{arm}: {own.command}")
 
 
 @contextmanager
@@ -77,7 +96,7 @@ def _print_cost(study: Study, cost: "Cost") -> None:
         memory = "memory unknown" if arm.bytes is None else f"{gib(arm.bytes)} a worker"
         speed = "speed not measured" if arm.per_second is None else f"{arm.per_second:,.3g} model-steps/s uncompiled"
         print(
-            f"{name}: {study.params.train.arms[name].network}, {arm.parameters:,} parameters; {arm.runs:,} runs, "
+            f"{name}: {study.params.networks.arms[name].network}, {arm.parameters:,} parameters; {arm.runs:,} runs, "
             f"{together}, {memory}; {arm.model_steps:,} model-steps, {speed}"
         )
     time = "unknown: a step is too large to be measured here" if cost.hours is None else f"about {duration(cost.hours)}"

@@ -55,7 +55,7 @@ def plan(
             f"{this.runs / 'runs.parquet'}: no such file to plan from; train a pilot now: infinito plan --pilot 8, "
             "or the study itself first: dvc repro train"
         )
-    data = tasks.load(this.data)
+    data = tasks.measured(this.data)
     unit = data.task.metric.unit
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -104,7 +104,7 @@ def _train_pilot(study: Study, n: int, folder: Path) -> Path:
     from infinito.runs.finish import finish
 
     torch.set_num_threads(1)  # as in the stages' worker processes: their bits, and their time
-    jobs = piloting.pilot_jobs(study, tasks.load(study.data), n)
+    jobs = piloting.pilot_jobs(study, tasks.measured(study.data), n)
     folders = []
     for number, job in enumerate(jobs):
         with bar("pilot", jobs, number) as progress:

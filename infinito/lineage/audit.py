@@ -1,6 +1,6 @@
 """The audit of a study: does the chain from its plan to its results hold, and does everything have its record?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from infinito.lineage.records import record_file
 from infinito.lineage.repository import repository_root
 from infinito.lineage.runs import SEEDS, run_tables, stack_records
 from infinito.lineage.settings import differing, read_params, value_at
+from infinito.params import Script
 from infinito.planning.ledger import Ledger, history_faults
 from infinito.planning.preregistration import in_words, registered
 from infinito.runs import RunTable, integrity
@@ -18,6 +19,7 @@ from infinito.runs.code import code_of, task_name
 from infinito.runs.provenance import git
 from infinito.storage import file_sha256, read_json, read_table
 from infinito.study import Study
+from infinito.tasks import command
 
 # what the record of a stack must say, so that its runs can be judged and trained again
 STACK_RECORD = (
@@ -152,7 +154,7 @@ def _without_stack_record(table: Path) -> Iterator[str]:
             yield f"{where}/stack.json: git_diff_sha256 is missing"
         unknown = set(runs.loc[runs["stack_id"] == stack, "run_id"]) - set(record.get("runs") or [])
         yield from (f"{where}/stack.json: run {run} is missing" for run in sorted(unknown))
-        yield from (f"{where}/{name}: missing" for name in integrity.FILES if not (where / name).is_file())
+        yield from (f"{where}/{name}: missing" for name in integrity.files(record) if not (where / name).is_file())
     for column in ("run_id", *SEEDS, "weights_sha256", "data_sha256", "wall_seconds"):
         empty = len(runs) if column not in runs else int(runs[column].isna().sum())
         if empty:
@@ -224,7 +226,11 @@ def _changed_code(study: Study, record: Any) -> set[str]:
     """The files of a stack's code that are others now, of those that can be found from here."""
     if not study.data.is_dir() or not isinstance(record, dict) or not isinstance(record.get("code"), dict):
         return set()
-    now = code_of(record["arm"]["network"], task_name(study.data))
+    settings = study.params.prepare
+    if isinstance(settings, Script):
+        now: Mapping[str, str] = command.hashes(settings.files, study.folder)
+    else:
+        now = code_of(record["arm"]["network"], task_name(study.data))
     return {file for file, digest in record["code"].items() if now.get(file, digest) != digest}
 
 

@@ -111,7 +111,7 @@ def training_cost(study: Study, folder: Path, workers: int) -> Cost:
         ValueError: more seeds than a pool has, a network that can't be built or trained, more memory than the machine
             has, or more than ten years.
     """
-    counted, train, data = runs(study.params), study.params.train, tasks.load(folder)
+    counted, train, data = runs(study.params), study.params.networks, tasks.load(folder)
     device = this_device()
     check_train(train, data)
     predicted = {arm: _bytes(train, arm, data, device, workers) for arm in train.arms}  # before anything is built

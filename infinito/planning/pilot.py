@@ -7,11 +7,11 @@ import numpy as np
 from infinito import seeds, tasks
 from infinito.planning.preregistration import other_settings, promise
 from infinito.runs import stacks
-from infinito.runs.stacks import StackJob
 from infinito.runs.table import Run, RunTable
 from infinito.statistics.anova import components, mean_squares
 from infinito.statistics.paired import Array
 from infinito.study import Study
+from infinito.tasks.command import Reported
 
 LEAST_PILOT = 8
 
@@ -31,7 +31,7 @@ class Pilot:
     processor: str
 
 
-def pilot_jobs(study: Study, data: tasks.Data, n: int) -> list[StackJob]:
+def pilot_jobs(study: Study, data: tasks.Data | Reported, n: int) -> list[stacks.Job]:
     """The stacks of n pilot pairs, both arms, with seeds of a pool of their own.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from infinito import seeds
-from infinito.params import Params, recipe
+from infinito.params import Params, Train, recipe
 from infinito.planning.ledger import Ledger, ordinal
 from infinito.storage import canonical, file_sha256, pretty, read_json, sha256, write_json
 from infinito.study import Study
@@ -27,12 +27,13 @@ _PLAN_KEYS = {
 
 def promise(params: Params) -> dict[str, Any]:
     """The part of params.yaml that a plan fixes, beside pairs, looks and seed."""
-    train = params.train
-    best = any(train.of(arm).keep == "best" for arm in train.arms)  # even if the shared recipe keeps the last
+    train, more = params.train, {}
+    if isinstance(train, Train) and any(train.of(arm).keep == "best" for arm in train.arms):
+        more = {"curve_every": train.curve_every}  # even if the shared recipe keeps the last
     return {
         "study": params.study,
         "arms": {name: arm.promised for name, arm in train.arms.items()},
-        "train": train.recipe | ({"curve_every": train.curve_every} if best else {}),
+        "train": train.recipe | more,
         "metrics": list(params.compare.metrics),
         "alpha": params.compare.alpha,
         "smallest_effect": params.compare.smallest_effect,

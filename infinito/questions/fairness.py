@@ -8,7 +8,7 @@ from infinito import params
 AMOUNT = {"steps": "steps", "train_examples": "training examples"}
 
 
-def fairness(train: params.Train) -> dict[str, Any]:
+def fairness(train: params.AnyTrain) -> dict[str, Any]:
     """What every arm is and how it is trained, and in what it is not treated as the baseline.
 
     Args:
@@ -18,8 +18,11 @@ def fairness(train: params.Train) -> dict[str, Any]:
         JSON-ready dict: arms, for every arm network, settings, steps, train_examples (seen, all steps together), tuned
         (trainings that were looked at before; None: not stated), keep (which weights count: last or best); and keys, of
         the recipe, dotted, in which any arm differs from the baseline: {key: {arm: value}}, None where an arm's recipe
-        does not have it. Of the arms but the baseline also differs (keys) and sentence.
+        does not have it. Of the arms but the baseline also differs (keys) and sentence. Where the arms are commands
+        an arm has only command, tuned, differs and sentence.
     """
+    if isinstance(train, params.Commands):
+        return _of_commands(train)
     recipes = {arm: _recipe(train.of(arm)) for arm in train.arms}
     arms = {arm: _facts(train, arm) for arm in train.arms}
     other = recipes["baseline"]
@@ -34,6 +37,26 @@ def fairness(train: params.Train) -> dict[str, Any]:
         arms[arm]["differs"] = own
         arms[arm]["sentence"] = _sentence(arm, result)
     return result
+
+
+def _of_commands(train: params.Commands) -> dict[str, Any]:
+    """Of a command nobody but its script knows the recipe."""
+    arms: dict[str, dict[str, Any]] = {
+        arm: {"command": own.command, "tuned": None if own.tuned is None else own.tuned.trials}
+        for arm, own in train.arms.items()
+    }
+    other = arms["baseline"]["tuned"]
+    for arm, facts in arms.items():
+        if arm == "baseline":
+            continue
+        unlike = facts["tuned"] != other
+        tuned = f"; tuning {tuning(facts['tuned'])} (baseline: {tuning(other)})" if unlike else ""
+        facts |= {
+            "differs": [],
+            "sentence": f"The {arm} differs from the baseline by its command{tuned}; whether both train for as many "
+            "steps and see as much data only the script says.",
+        }
+    return {"arms": arms, "keys": {}}
 
 
 def _recipe(train: params.Train) -> dict[str, Any]:

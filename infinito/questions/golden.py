@@ -341,8 +341,7 @@ def checkpoint_loss(losses: ArrayLike, weights: ArrayLike, alpha: float = 0.05) 
 
 
 def claims(
-    losses: ArrayLike,
-    weights: ArrayLike,
+    examples: tuple[ArrayLike, ArrayLike] | None,
     decisions: Sequence[Mapping[str, Any]],
     best_cell: Mapping[str, Any],
     *,
@@ -355,7 +354,8 @@ def claims(
     """The three claims about golden seeds, each with what it says and what it does not.
 
     Args:
-        losses, weights: of the exported checkpoint on every test example [N], as in `checkpoint_loss`.
+        examples: losses and weights of the exported checkpoint on every test example [N] each, as in
+            `checkpoint_loss`; None: there is no checkpoint.
         decisions: results of `confirm`.
         best_cell: of `select`.
         metric: what the losses measure, in words.
@@ -366,15 +366,11 @@ def claims(
 
     Returns:
         JSON-ready {checkpoint, init_seed, cell}, each with claim ("G1", "G2", "G3") and sentence; checkpoint also with
-        test_loss (estimate).
+        test_loss (estimate; None without one).
 
     Raises:
         ValueError: as `checkpoint_loss`.
     """
-    loss = checkpoint_loss(losses, weights, alpha)
-    shown, over = levels(metric, loss), f"over {loss['n']} test {unit}"
-    if loss["ci_low"] is not None:
-        over = f"[{shown['ci_low']:.4g}, {shown['ci_high']:.4g}] ({100 * (1 - alpha):g}% interval {over})"
     cell = (
         f"The best cell of the grid, init seed {cell_seeds[0]} with data seed {cell_seeds[1]}, is "
         f"{best_cell['gain']:.3g} {metric.unit} better than the average cell; with the same spread luck alone would "
@@ -387,12 +383,24 @@ def claims(
         None: f"No run was repeated: if a rerun is equal bit for bit, the cell is just its weights, else {needed}",
     }[deterministic]
     return {
-        "checkpoint": {
-            "claim": "G1",
-            "sentence": f"These weights, selected on validation {metric.name}, have a test {metric.name} of "
-            f"{shown['value']:.4g} {metric.unit} {over}. This says nothing about seeds.",
-            "test_loss": loss,
-        },
+        "checkpoint": {"claim": "G1", **_of_weights(examples, metric, unit, alpha)},
         "init_seed": {"claim": "G2", "sentence": " ".join(str(decision["sentence"]) for decision in decisions)},
         "cell": {"claim": "G3", "sentence": f"{cell} {what}."},
+    }
+
+
+def _of_weights(
+    examples: tuple[ArrayLike, ArrayLike] | None, metric: Metric, unit: str, alpha: float
+) -> dict[str, Any]:
+    """The claim about the exported checkpoint."""
+    if examples is None:
+        return {"sentence": "No weights are kept, and no claim is made about any.", "test_loss": None}
+    loss = checkpoint_loss(*examples, alpha)
+    shown, over = levels(metric, loss), f"over {loss['n']} test {unit}"
+    if loss["ci_low"] is not None:
+        over = f"[{shown['ci_low']:.4g}, {shown['ci_high']:.4g}] ({100 * (1 - alpha):g}% interval {over})"
+    return {
+        "sentence": f"These weights, selected on validation {metric.name}, have a test {metric.name} of "
+        f"{shown['value']:.4g} {metric.unit} {over}. This says nothing about seeds.",
+        "test_loss": loss,
     }

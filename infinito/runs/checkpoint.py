@@ -71,7 +71,7 @@ def export(
         estimate over test examples. A loss is what is better when lower, whatever the metric.
     """
     row = best.iloc[0]
-    arm, trunk = study.params.train.candidate, study.params.train.of("candidate").trunk
+    arm, trunk = study.params.networks.candidate, study.params.networks.of("candidate").trunk
     final = {name: tensor[0] for name, tensor in confirmation.weights(best, "final").items()}
     write_weights(folder / "model.safetensors", final)
     write_weights(
@@ -85,7 +85,7 @@ def export(
             "network": arm.network,
             "settings": trunk | dict(data.task.given) | arm.settings,
             "task": study.params.prepare.model_dump(),
-            "train": study.params.train.of("candidate").model_dump(),
+            "train": study.params.networks.of("candidate").model_dump(),
         },
     )
     facts: dict[str, Any] = {

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from infinito import params, tasks, training
-from infinito.runs import integrity
+from infinito.runs import commands, integrity
 from infinito.runs.code import code_sha256
 from infinito.runs.engine import engine, network_maker, settings
 from infinito.runs.provenance import device_class, environment, working_tree
-from infinito.runs.stacks import SCHEMA, StackJob, keep_compiled
+from infinito.runs.stacks import SCHEMA, Job, StackJob, keep_compiled
 from infinito.storage import file_sha256, replacing, write_json, write_table, write_weights
 from infinito.training import loop, stacked
 from infinito.training.diagnosis import place
@@ -33,7 +33,7 @@ def _engine(
     return engine(train, make, loaded.task, device, compile), loaded
 
 
-def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
+def finish(job: Job, progress: Callable[[int], None]) -> Path:
     """Train a stack, unless it is already in the scratch folder, and return the folder that holds it.
 
     The folder appears whole or not at all; a training that was interrupted goes on where its last snapshot was taken.
@@ -43,6 +43,8 @@ def finish(job: StackJob, progress: Callable[[int], None]) -> Path:
     Raises:
         ValueError: the network raises something, with its place, the stack and the step.
     """
+    if isinstance(job, commands.CommandJob):
+        return commands.finish(job, progress)
     folder = job.scratch / job.stack_id
     if (folder / "stack.json").is_file():
         progress(job.steps)

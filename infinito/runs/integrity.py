@@ -5,7 +5,7 @@ it. A stage that reads the table compares the rows, and what it reads of the fil
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ Json = dict[str, Any]
 
 # beside stack.json; the curves of all stacks lie in one table
 FILES = ("items.parquet", "initial.safetensors", "final.safetensors", "trace.safetensors")
+OF_COMMANDS = ("logs.parquet",)  # where the runs were made by commands, which keep their weights to themselves
+
+
+def files(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What lies beside the record of a stack."""
+    return OF_COMMANDS if str(record.get("schema")).startswith("infinito/commands/") else FILES
 
 
 def rows(table: pd.DataFrame) -> list[Json]:
@@ -62,7 +68,7 @@ def faults(folder: Path) -> Iterator[str]:
     curves = read_table(folder / "curves.parquet").to_pandas()
     for file in sorted(folder.glob("stacks/*/stack.json")):
         record = read_json(file)
-        for name in FILES:
+        for name in files(record):
             if (file.parent / name).is_file():  # the audit names what is missing
                 yield from _faults_of_file(file.parent / name, record)
         mine = curves[curves["run_id"].astype(str).isin(set(record.get("runs") or []))]

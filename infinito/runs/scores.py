@@ -7,11 +7,11 @@ import pandas as pd
 
 from infinito.runs.table import RunTable
 from infinito.statistics.paired import mean_estimate
-from infinito.tasks import Task
+from infinito.tasks import Measures
 from infinito.tasks.measure import clipped
 
 
-def scores(arms: dict[str, pd.DataFrame], task: Task, splits: dict[str, Any], alpha: float) -> dict[str, Any]:
+def scores(arms: dict[str, pd.DataFrame], task: Measures, splits: dict[str, Any], alpha: float) -> dict[str, Any]:
     """Per arm: the scores of the task, and for text the perplexities of the mean loss, all as estimates over runs.
 
     Args:
@@ -24,7 +24,7 @@ def scores(arms: dict[str, pd.DataFrame], task: Task, splits: dict[str, Any], al
     for arm, frame in arms.items():
         found[arm] = {name: clipped(score, mean_estimate(frame[name], alpha)) for name, score in task.scores.items()}
         for split, column in (("validation", "val_loss"), ("test", "test_loss")):
-            if not splits[split].get("words"):
+            if not splits.get(split, {}).get("words"):
                 continue
             loss = mean_estimate(frame[column], alpha)
             tokens = splits[split]["scored_tokens"]
@@ -50,11 +50,12 @@ def evaluation_noise(
         difference: of their test losses [n].
 
     Returns:
-        standard_error, sd_over_seeds, ratio (should be 0.1 or less); None where fewer than 2 pairs are finite.
+        standard_error, sd_over_seeds, ratio (should be 0.1 or less); None where fewer than 2 pairs are finite, or no
+        losses per example are kept.
     """
     finite = ~(candidate["diverged"] | baseline["diverged"]).to_numpy()  # a diverged run has no loss per example
     candidate, baseline, difference = candidate[finite], baseline[finite], difference[finite]
-    if len(difference) < 2:
+    if len(difference) < 2 or not table.has_items:
         return {"standard_error": None, "sd_over_seeds": None, "ratio": None}
     losses, weights = table.items([*candidate["run_id"], *baseline["run_id"]])
     per_example = losses[len(candidate) :] - losses[: len(candidate)]  # [pairs, examples], summed over its parts

@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from infinito import params, tasks, training
+from infinito.runs import commands
 from infinito.runs.code import code_of, code_sha256, task_name
 from infinito.runs.engine import choose, compiles, network_maker
 from infinito.runs.provenance import device_class, this_device
 from infinito.runs.table import Run
 from infinito.storage import canonical, file_sha256, sha256
 from infinito.study import Study
+from infinito.tasks.command import Reported
 from infinito.training import memory
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,10 @@ class StackJob:
     @property
     def name(self) -> str:
         return f"{self.runs[0].arm}-{self.runs[0].design}-{self.number:02d}"
+
+    @property
+    def unit(self) -> str:
+        return "model-steps"
 
     @property
     def steps(self) -> int:
@@ -110,7 +116,8 @@ class StackJob:
         return sha256(canonical(key))[:16]
 
 
-FanOut = Callable[[Sequence[StackJob]], list[Path]]  # trains stacks somewhere, and gives the folder of each
+Job = StackJob | commands.CommandJob
+FanOut = Callable[[Sequence[Job]], list[Path]]  # trains stacks somewhere, and gives the folder of each
 
 
 def keep_compiled(scratch: Path) -> None:
@@ -120,14 +127,14 @@ def keep_compiled(scratch: Path) -> None:
 
 def plan(
     study: Study,
-    data: tasks.Data,
+    data: tasks.Data | Reported,
     wanted: Iterable[Run],
     *,
     protocol: str | None = None,
     train: params.Train | None = None,
     initial: Path | None = None,
     first: int = 0,
-) -> list[StackJob]:
+) -> list[Job]:
     """Group runs into stacks, per arm and design, in the given order; arms take turns.
 
     Args:
@@ -140,21 +147,24 @@ def plan(
         first: number of the first stack of a design, where earlier ones were planned before.
 
     Raises:
-        ValueError: see `choose`.
+        ValueError: see `choose`, or `commands.plan`.
     """
+    if isinstance(data, Reported):
+        return [*commands.plan(study, data, wanted, protocol=protocol, first=first)]
+    shared = study.params.networks
     device = this_device()
     if device == "cpu" and training.compiler() is None:
         logger.warning("no C++ compiler found (g++ or clang++): training runs uncompiled, about half as fast")
-    check_train(study.params.train, data)
+    check_train(shared, data)
     keep_compiled(study.scratch.resolve())  # before torch chooses a folder, which processes started here would inherit
     folder = study.data.resolve()
-    engine = choose(study.params.train, device, folder, data)
+    engine = choose(shared, device, folder, data)
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in wanted:
         groups.setdefault((run.design, run.arm), []).append(run)
-    jobs = []
+    jobs: list[Job] = []
     for (_, arm), runs in groups.items():
-        how = (train or study.params.train.of(arm)).model_copy(update={"engine": engine})
+        how = (train or shared.of(arm)).model_copy(update={"engine": engine})
         make = network_maker(how.arms[arm], how.trunk, data, initial)
         predicted = bytes_per_run(how, arm, make, data, device)
         longest = max(len(some) for (_, other), some in groups.items() if other == arm)

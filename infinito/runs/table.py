@@ -62,7 +62,7 @@ def collect(folders: Sequence[Path], out: Path) -> None:
         for folder in folders:
             target = temporary / "stacks" / folder.name
             target.mkdir()
-            for name in (*integrity.FILES, "stack.json"):
+            for name in (*integrity.files(read_json(folder / "stack.json")), "stack.json"):
                 shutil.copyfile(folder / name, target / name)
 
 
@@ -171,6 +171,11 @@ class RunTable:
                 "allowed: a run for every init seed with every data seed"
             )
         return cells
+
+    @property
+    def has_items(self) -> bool:
+        """Whether the losses of test examples are kept, and weights: not of commands."""
+        return "failure" not in self.table
 
     def items(self, run_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Test loss per example: summed [R, N] in the order of `run_ids`, and its weight [N] (scored tokens)."""

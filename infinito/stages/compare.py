@@ -11,12 +11,13 @@ from infinito.questions import compare as comparison
 from infinito.questions import protocol
 from infinito.questions.fairness import fairness
 from infinito.runs import FanOut, RunTable
+from infinito.runs.commands import failures
 from infinito.runs.scores import evaluation_noise, scores
 from infinito.statistics import sequential
 from infinito.statistics.paired import mcnemar
 from infinito.storage import read_json, write_json
 from infinito.study import Study
-from infinito.tasks import Metric, Task
+from infinito.tasks import Measures, Metric
 from infinito.tasks.measure import check_metrics, described, named
 
 # which weights a run is judged by
@@ -26,7 +27,7 @@ KEPT = {"last": "at the last step", "best": "at the point of its curve that is b
 def compare(study: Study, fan_out: FanOut) -> None:
     """models/runs -> results/compare.json: the verdict."""
     table, settings, train = RunTable.of(study), study.params.compare, study.params.train
-    data = tasks.load(study.data)
+    data = tasks.measured(study.data)
     task = data.task
     check_metrics(study.folder / "params.yaml", settings.metrics, task)
     paired = {arm: table.pairs(arm=arm, unequal=train.unequal(arm)) for arm in train.arms if arm != "baseline"}
@@ -64,13 +65,14 @@ def compare(study: Study, fan_out: FanOut) -> None:
         "metric": f"test {task.metric.name}, {task.metric.unit}, {_kept(train)}",
         "measure": described(task.metric),
         "titles": {key: score.title or score.name for key, score in task.scores.items()},
-        "networks": {arm: settings.network for arm, settings in train.arms.items()},
+        "networks": {arm: settings.name for arm, settings in train.arms.items()},
         **verdicts["candidate"],
         "plan": preregistration.status(study, candidate, {stack: table.record(stack) for stack in sorted(stacks)}),
         "family": [] if look else family,  # with looks there is one hypothesis, and p-values of a fixed n mislead
         "ablations": {arm: verdict for arm, verdict in verdicts.items() if arm != "candidate"},
         "alpha": settings.alpha,
         "diverged": {"candidate": int(candidate["diverged"].sum()), "baseline": int(baseline["diverged"].sum())},
+        **({"failures": failures(table.table)} if not table.has_items else {}),
         "mcnemar_p": mcnemar(candidate["diverged"], baseline["diverged"]),
         "scores": scores({"candidate": candidate, "baseline": baseline}, task, _splits(study), settings.alpha),
         "evaluation_noise": evaluation_noise(
@@ -84,15 +86,17 @@ def compare(study: Study, fan_out: FanOut) -> None:
     preregistration.conclude(study, result)
 
 
-def _kept(train: params.Train) -> str:
+def _kept(train: params.AnyTrain) -> str:
     """Where on their curves the runs are judged; if the arms differ in it, arm by arm."""
+    if isinstance(train, params.Commands):
+        return "as its command reports it"
     kept = {arm: KEPT[train.of(arm).keep] for arm in train.arms}
     if len(set(kept.values())) == 1:
         return kept["candidate"]
     return ", ".join(f"{where} ({arm})" for arm, where in kept.items())
 
 
-def _gain(mine: pd.DataFrame, other: pd.DataFrame, key: str, task: Task) -> pd.Series:
+def _gain(mine: pd.DataFrame, other: pd.DataFrame, key: str, task: Measures) -> pd.Series:
     """How much better the first is, run by run; key: the loss, which is better when lower, or a score of the task."""
     difference = other[key] - mine[key]
     return difference if key == "test_loss" or named(task, key).better == "lower" else -difference

@@ -32,7 +32,7 @@ def ensemble(study: Study, fan_out: FanOut) -> None:
             f"{file}: ensemble: found a task that averages nothing (its `averaged` is None); allowed: a task whose "
             "members' probabilities or outputs can be averaged, or a study without the stage ensemble"
         )
-    pairs = table.pairs(unequal=study.params.train.unequal("candidate"))
+    pairs = table.pairs(unequal=study.params.networks.unequal("candidate"))
     result: dict[str, Any] = {"schema": "infinito/ensemble/2", "study": study.params.study, "averaged": averaged}
     said: dict[str, np.ndarray] = {}
     for arm, trained in zip(ARMS, pairs, strict=True):
@@ -40,8 +40,8 @@ def ensemble(study: Study, fan_out: FanOut) -> None:
         sizes = [size for size in settings.sizes if size <= len(members)]
         if not sizes:
             raise ValueError(
-                f"{study.runs / 'runs.parquet'}: only {len(members)} of {study.params.train.pairs} runs of the {arm} "
-                "did not diverge; allowed: at least as many as the smallest of ensemble.sizes"
+                f"{study.runs / 'runs.parquet'}: only {len(members)} of {study.params.networks.pairs} runs of the "
+                f"{arm} did not diverge; allowed: at least as many as the smallest of ensemble.sizes"
             )
         said[arm] = _says(study, table, data, arm, members)
         result[arm] = ensembles.ensemble_curve(
@@ -61,7 +61,7 @@ def ensemble(study: Study, fan_out: FanOut) -> None:
 
 def _says(study: Study, table: RunTable, data: tasks.Data, arm: str, members: pd.DataFrame) -> np.ndarray:
     """What the members of an arm say of every scored part of the test set, [members, parts]."""
-    train = study.params.train
+    train = study.params.networks
     make = network_maker(train.arms[arm], train.of(arm).trunk, data)
     # what was trained one after the other need not bear anything else
     together = table.record(str(members["stack_id"].iloc[0]))["train"].get("engine") != "loop"
@@ -82,7 +82,7 @@ def _equal_compute(
         groups: losses of the ensembles [G].
         folder: where the single models are to be kept.
     """
-    train = study.params.train.of("candidate")
+    train = study.params.networks.of("candidate")
     designs: dict[str, tuple[params.Train, Literal["training", "inference"], dict[str, Any]]] = {}
     longer = {"steps": train.steps * compute.size, "warmup": train.warmup * compute.size}
     if train.keep == "best":  # as many points of the curve to choose from

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from infinito import runs, seeds, tasks
+from infinito import params, runs, seeds, tasks
 from infinito.questions import golden as gold
 from infinito.runs import ARMS, FanOut, Run, RunTable, checkpoint, stacks
 from infinito.storage import file_sha256, replacing, write_json
 from infinito.study import Study
+from infinito.tasks.command import Reported
 
 OF_A_FILE = 0  # the init seed of runs whose initial weights are those of a file; no pool has it
 
@@ -18,15 +19,17 @@ def _best_seeds(study: Study, table: RunTable) -> dict[str, int]:
     """Init seeds by how they were found: by the rule of this program, and in two ways of the original report."""
     grid = {arm: table.design("grid", arm) for arm in ARMS}
     mean = grid["candidate"].groupby("init_seed")["val_loss"].mean()
+    selected = {"selected": int(mean.index[int(mean.argmin())])}
     train = study.params.train
+    if isinstance(train, params.Commands):  # nobody knows the loss of their last batch
+        return selected
     candidate, baseline = table.pairs("pilot" if train.pilot else "pairs", unequal=train.unequal("candidate"))
 
     def best_by_percentage(mine: pd.DataFrame, other: pd.DataFrame) -> int:
         gain = (other["last_batch_loss"] - mine["last_batch_loss"]) / other["last_batch_loss"].abs()
         return int(mine["init_seed"].iloc[int(gain.argmax())])
 
-    return {
-        "selected": int(mean.index[int(mean.argmin())]),
+    return selected | {
         "best_of_ten": best_by_percentage(candidate[:10], baseline[:10]),
         "best_cell": best_by_percentage(grid["candidate"], grid["baseline"]),
     }
@@ -49,7 +52,7 @@ def golden(study: Study, fan_out: FanOut) -> None:
     settings, root = study.params.golden, study.params.train.seed
     if settings is None:
         raise ValueError(f"{study.folder / 'params.yaml'}: golden: missing section, which the stage golden needs")
-    table, data = RunTable.of(study), tasks.load(study.data)
+    table, data = RunTable.of(study), tasks.measured(study.data)
     metric, cells = data.task.metric, table.design("grid", "candidate")
     init_seeds, grid_data_seeds = (sorted({int(x) for x in cells[key]}) for key in ("init_seed", "data_seed"))
     selection = gold.select(table.grid("candidate", "val_loss", complete=True))
@@ -125,15 +128,14 @@ def golden(study: Study, fan_out: FanOut) -> None:
         if kept.empty:
             raise ValueError(f"init seed {first}: every confirmation run diverged, so there is no model to keep")
         i, j = selection["best_cell"]["index"]
-        losses, weights = confirmation.items([str(kept["run_id"].iloc[0])])
+        examples = confirmation.items([str(kept["run_id"].iloc[0])]) if confirmation.has_items else None
         result = {
             "schema": "infinito/golden/2",
             "study": study.params.study,
             **decisions[0],
             "decisions": decisions,
             "claims": gold.claims(
-                losses[0],
-                weights,
+                None if examples is None else (examples[0][0], examples[1]),
                 decisions,
                 selection["best_cell"],
                 metric=metric,
@@ -146,7 +148,9 @@ def golden(study: Study, fan_out: FanOut) -> None:
             "differences": differences[candidates[0].name],
             "all_differences": differences,
         }
-        result["checkpoint"] = checkpoint.export(study, confirmation, kept, result, data, temporary)
+        result["checkpoint"] = None
+        if not isinstance(data, Reported):  # a command keeps its weights
+            result["checkpoint"] = checkpoint.export(study, confirmation, kept, result, data, temporary)
     write_json(study.results / "golden.json", result)
 
 

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from infinito import params, runs, seeds, tasks
 from infinito.planning import preregistration
-from infinito.runs import ARMS, FanOut, Run, RunTable, stacks
+from infinito.runs import ARMS, FanOut, Run, RunTable, commands, stacks
 from infinito.statistics import sequential
 from infinito.study import Study
 from infinito.tasks.measure import check_metrics
 
 
-def _paired(train: params.Train, pool: str, first: int, last: int) -> list[Run]:
+def _paired(train: params.AnyTrain, pool: str, first: int, last: int) -> list[Run]:
     """Runs of all arms, every pair with a fresh init seed and a fresh data seed of its own."""
     return [Run(arm, pool, seed, seed) for arm in train.arms for seed in seeds.pool(train.seed, pool, last)[first:]]
 
 
-def crossed(train: params.Train) -> list[Run]:
+def crossed(train: params.AnyTrain) -> list[Run]:
     """Runs of the grid. With several noise seeds, every cell has its own; both arms share them."""
     grid = train.grid
     if grid is None:
@@ -32,10 +32,11 @@ def crossed(train: params.Train) -> list[Run]:
     ]
 
 
-def _looks(train: params.Train) -> list[int]:
+def _looks(train: params.AnyTrain) -> list[int]:
     """After how many pairs the training pauses for a test; the last one is the end."""
     if train.looks == "anytime":
-        every = sequential.FIRST_ANYTIME_LOOK if train.stack == "auto" else train.stack
+        stack = 1 if isinstance(train, params.Commands) else train.stack
+        every = sequential.FIRST_ANYTIME_LOOK if stack == "auto" else stack
         return [*range(max(every, sequential.FIRST_ANYTIME_LOOK), train.pairs, every), train.pairs]
     return train.looks or [train.pairs]
 
@@ -45,7 +46,7 @@ def train(study: Study, fan_out: FanOut) -> None:
 
     Under a plan the ledger says by which code it is begun, before the first run, and what run table came of it.
     """
-    data, train = tasks.load(study.data), study.params.train
+    data, train = tasks.measured(study.data), study.params.train
     check_metrics(study.folder / "params.yaml", study.params.compare.metrics, data.task)
     folders: list[Path] = []
     stack = 0
@@ -58,6 +59,7 @@ def train(study: Study, fan_out: FanOut) -> None:
         if first == 0:
             preregistration.begin(study, {file: digest for job in jobs for file, digest in job.code.items()})
         folders += fan_out(jobs)
+        commands.check(folders)
         runs.collect(folders, study.runs)
         if train.looks:
             candidate, baseline = RunTable.load(study.runs).pairs(unequal=train.unequal("candidate"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from infinito import params
 from infinito.storage import file_sha256, read_json
-from infinito.tasks import arrays, dyck, own, text
+from infinito.tasks import arrays, command, dyck, own, text
 from infinito.tasks.split import IGNORE, Split
-from infinito.tasks.task import Data, Metric, Task, label_smoothing
+from infinito.tasks.task import Data, Measures, Metric, Task, label_smoothing
 
 TASKS = {"dyck": dyck, "text": text, "arrays": arrays, "own": own}
 
@@ -23,6 +23,8 @@ def prepare(settings: params.Prepare, folder: Path, study: Path) -> None:
         text.prepare(settings, folder, study)
     elif isinstance(settings, params.Arrays):
         arrays.prepare(settings, folder, study)
+    elif isinstance(settings, params.Script):
+        command.prepare(settings, folder, study)
     else:
         own.prepare(settings, folder)
 
@@ -31,10 +33,12 @@ def load(folder: Path) -> Data:
     """Read what `prepare` wrote.
 
     Raises:
-        ValueError: a file is missing, corrupt, or not the one the manifest names.
+        ValueError: a file is missing, corrupt, or not the one the manifest names; or only a command knows its examples.
     """
     file = folder / "manifest.json"
     manifest = read_json(file)
+    if manifest["task"] == "command":
+        raise ValueError(f"{file}: task: found command; allowed: a task with examples, as this needs them")
     try:
         for name, entry in manifest["splits"].items():
             split = folder / f"{name}.parquet"
@@ -51,4 +55,26 @@ def load(folder: Path) -> Data:
         raise ValueError(f"{file}: not a manifest of prepared data; run the stage prepare again") from error
 
 
-__all__ = ["IGNORE", "TASKS", "Data", "Metric", "Split", "Task", "label_smoothing", "load", "prepare"]
+def measured(folder: Path) -> Data | command.Reported:
+    """The same, or of a task whose examples only a command knows the words for its figures.
+
+    Raises:
+        ValueError: see `load`.
+    """
+    manifest = read_json(folder / "manifest.json")
+    return command.load(manifest) if manifest["task"] == "command" else load(folder)
+
+
+__all__ = [
+    "IGNORE",
+    "TASKS",
+    "Data",
+    "Measures",
+    "Metric",
+    "Split",
+    "Task",
+    "label_smoothing",
+    "load",
+    "measured",
+    "prepare",
+]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from infinito.tasks.task import Metric, Task
+from infinito.tasks.task import Measures, Metric
 
 KEY = "test_loss"  # of the metric in the run table
 EITHER = ("lower", "higher")
@@ -58,12 +58,12 @@ def levels(metric: Metric, loss: Mapping[str, Any]) -> dict[str, Any]:
     return clipped(metric, loss)
 
 
-def named(task: Task, key: str) -> Metric:
+def named(task: Measures, key: str) -> Metric:
     """The metric behind a column of the run table: the task's own, or one of its further scores."""
     return task.metric if key == KEY else task.scores[key]
 
 
-def check_metrics(file: Path, keys: Sequence[str], task: Task) -> None:
+def check_metrics(file: Path, keys: Sequence[str], task: Measures) -> None:
     """Whether a task has all the metrics that `file`, a params.yaml, is to compare.
 
     Raises:

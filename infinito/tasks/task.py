@@ -44,7 +44,19 @@ class Metric:
         return f"{self.name}, {self.unit}"
 
 
-class Task(Protocol):
+class Measures(Protocol):
+    """The words for what is measured."""
+
+    @property
+    def metric(self) -> Metric:
+        """What decides."""
+
+    @property
+    def scores(self) -> Mapping[str, Metric]:
+        """What is measured besides, by name."""
+
+
+class Task(Measures, Protocol):
     """What is learned. A user's own task is a class like this, named `package.module:Task` (docs/tasks.md)."""
 
     @property

@@ -374,7 +374,12 @@ def test_the_three_claims_are_kept_apart(deterministic, says):
     decisions = g.confirm(candidates, control, **DESIGN)
     best_cell = g.select(np.random.default_rng(9).standard_normal((5, 5)))["best_cell"]
     result = g.claims(
-        [1.0, 5.0, 0.5], [1, 3, 1], decisions, best_cell, metric=NATS, cell_seeds=(31, 42), deterministic=deterministic
+        ([1.0, 5.0, 0.5], [1, 3, 1]),
+        decisions,
+        best_cell,
+        metric=NATS,
+        cell_seeds=(31, 42),
+        deterministic=deterministic,
     )
     assert {name: claim["claim"] for name, claim in result.items()} == {
         "checkpoint": "G1",
@@ -394,7 +399,7 @@ def test_the_three_claims_are_kept_apart(deterministic, says):
 def test_one_test_document_gives_no_interval():
     best_cell = {"index": [0, 0], "gain": 0.1, "expected_best_by_luck": 0.2}
     plain = {"cell_seeds": (1, 2), "deterministic": True, "unit": "examples"}
-    result = g.claims([3.0], [2], [], best_cell, metric=NATS, **plain)
+    result = g.claims(([3.0], [2]), [], best_cell, metric=NATS, **plain)
     assert "test loss of 1.5 nats per token over 1 test examples." in result["checkpoint"]["sentence"]
 
 
@@ -419,7 +424,7 @@ def test_the_words_of_the_metric_are_those_of_the_task():
     assert "below the useful 0.5 share of images" in useless["sentence"]
     best_cell = {"index": [0, 0], "gain": 0.1, "expected_best_by_luck": 0.2}
     plain = {"cell_seeds": (1, 2), "deterministic": True, "unit": "images"}
-    claims = g.claims([-1.0, -0.5, 0.0], [1, 1, 1], [], best_cell, metric=SHARE, **plain)
+    claims = g.claims(([-1.0, -0.5, 0.0], [1, 1, 1]), [], best_cell, metric=SHARE, **plain)
     said, loss = claims["checkpoint"]["sentence"], claims["checkpoint"]["test_loss"]
     assert "selected on validation accuracy, have a test accuracy of 0.5 share of images" in said
     assert f"[{max(-loss['ci_high'], 0.0):.4g}, {min(-loss['ci_low'], 1.0):.4g}]" in said

@@ -11,6 +11,10 @@ def fairness(found: Json) -> Table:
     """Network, settings, all of the recipe in which an arm differs, and how each arm was tuned: a column an arm."""
     arms = found["arms"]
     of_each = list(arms.values())
+    if "command" in arms["baseline"]:
+        rows = [("Command", *(facts["command"] for facts in of_each))]
+        rows += [("Tuned", *(tuning(facts["tuned"]) for facts in of_each))]
+        return Table(("", *arms), rows, "l" * (1 + len(arms)))
     settings = list(dict.fromkeys(key for facts in of_each for key in facts["settings"]))
     rows = [("Network", *(facts["network"] for facts in of_each))]
     rows += [(f"Setting {key}", *(shown(facts["settings"].get(key)) for facts in of_each)) for key in settings]
