@@ -456,7 +456,7 @@ class Params(Section):
     def _called(self, arm: str) -> str:
         """The network of an arm; and what it has of its own, where both arms have the same network."""
         if isinstance(self.train, Commands):
-            return f"`{self.train.arms[arm].command}`"
+            return f"the {arm}"
         mine = self.train.arms[arm]
         networks = {self.train.candidate.network, self.train.baseline.network}
         name = mine.network.rpartition(":")[2]

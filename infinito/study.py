@@ -26,6 +26,7 @@ from infinito.yaml_reader import read_yaml
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in a command line
 PLACEHOLDERS = ("init_seed", "data_seed", "noise_seed", "seed", "out")
+LARGEST_ROOT = 267  # of the pools of seeds: with it the last seed is below 2**31
 SHELL = ("|", ">", ">>", "<", "&&", "||", ";", "&", "2>&1")  # of which only a shell makes something
 # columns of the run table that a score may not have, beside test and validation
 TAKEN = (
@@ -240,6 +241,11 @@ def _check_kind(file: Path, params: Params) -> None:
 
 def _check_commands(file: Path, train: Commands) -> None:
     """The placeholders of every command line, and where the figures of a run are looked for."""
+    if train.seed > LARGEST_ROOT:
+        raise ValueError(
+            f"{file}: train.seed: found {train.seed}; allowed: at most {LARGEST_ROOT} with commands, whose seeds then "
+            "fit into 31 bits, as most programs want"
+        )
     for name, arm in train.arms.items():
         where = f"{file}: train.{'ablations.' if name in train.ablations else ''}{name}.command"
         try:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from infinito import __version__
 
 if TYPE_CHECKING:
-    pass
+    from infinito.runs.stacks import Job
 
 app = typer.Typer(
     add_completion=False,

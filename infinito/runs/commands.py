@@ -31,7 +31,7 @@ from infinito.runs.provenance import device_class, environment, this_device, wor
 from infinito.runs.table import Run
 from infinito.storage import canonical, file_sha256, read_json, read_table, replacing, sha256, write_json, write_table
 from infinito.study import PLACEHOLDER, Study
-from infinito.tasks import command
+from infinito.tasks import Metric, command
 
 SCHEMA = "infinito/commands/1"  # of the files of a stack
 STACKS = 64  # of an arm and design, at most: small enough for many workers, large enough to cost nothing
@@ -218,6 +218,19 @@ def failures(table: pd.DataFrame) -> list[Json]:
     """The runs that failed, and why: run_id, arm, design, init_seed, data_seed, failure."""
     failed = table[table["failure"] != ""]
     return integrity.rows(failed[["run_id", "arm", "design", "init_seed", "data_seed", "failure"]])
+
+
+def in_words(candidate: pd.DataFrame, baseline: pd.DataFrame, metric: Metric) -> str:
+    """What a verdict must say of commands that failed; nothing where none did."""
+    said = ""
+    for arm, mine in (("candidate", candidate), ("baseline", baseline)):
+        failed = [reason for reason in mine.get("failure", ()) if reason]
+        if failed:
+            said += (
+                f" {len(failed)} of {len(mine)} runs of the {arm} failed (the first with: {failed[0]}); "
+                f"they count with the {metric.name} of guessing, {metric.guess:g}."
+            )
+    return said
 
 
 def _made(job: CommandJob, run: Run) -> Json:

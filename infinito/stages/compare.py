@@ -11,7 +11,7 @@ from infinito.questions import compare as comparison
 from infinito.questions import protocol
 from infinito.questions.fairness import fairness
 from infinito.runs import FanOut, RunTable
-from infinito.runs.commands import failures
+from infinito.runs.commands import failures, in_words
 from infinito.runs.scores import evaluation_noise, scores
 from infinito.statistics import sequential
 from infinito.statistics.paired import mcnemar
@@ -82,6 +82,7 @@ def compare(study: Study, fan_out: FanOut) -> None:
         **_original_protocol(study, table, candidate, baseline, task.metric),
         "data_sha256": data.sha256,
     }
+    result["sentence"] += in_words(candidate, baseline, task.metric)
     write_json(study.results / "compare.json", result)
     preregistration.conclude(study, result)
 
