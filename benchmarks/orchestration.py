@@ -36,6 +36,7 @@ class Nothing:
 
     name: str
     steps: int = 1
+    unit: str = "model-steps"
 
 
 def do_nothing(job: Nothing, progress: Callable[[int], None]) -> Path:
