@@ -27,6 +27,9 @@ class Reported:
     sha256: str  # of the manifest, which holds the hashes of all files
 
 
+OUTPUTS = ("data/prepared", "models", "results")  # of the study itself, below which no file is the script's
+
+
 def prepare(settings: params.Script, folder: Path, study: Path) -> None:
     """Write manifest.json with the hash of every file that the commands read.
 
@@ -55,7 +58,10 @@ def hashes(names: Sequence[str], study: Path) -> dict[str, str]:
         place = study / name
         if not place.exists():
             raise ValueError(f"{study / 'params.yaml'}: prepare.files: found {name}, which is no file and no folder")
+        outputs = [study / output for output in OUTPUTS]
         for file in _files(place):
+            if any(file.is_relative_to(output) for output in outputs):
+                continue
             found[f"{name.rstrip('/')}/{file.relative_to(place).as_posix()}" if file != place else name] = file_sha256(
                 file
             )

@@ -168,6 +168,14 @@ def test_bad_settings_are_one_line(tmp_path: Path, train: dict[str, Any], said: 
     assert said in refused(tmp_path, content(**train))
 
 
+def test_the_study_s_own_outputs_are_no_files_of_the_script(tmp_path: Path) -> None:
+    sections = content(pairs=2)
+    sections["prepare"]["files"] = ["."]
+    trained(tmp_path, sections)
+    files = read_json(tmp_path / "data/prepared/manifest.json")["files"]
+    assert {"./train.py", "./params.yaml"} <= files.keys() and not any("models" in name for name in files)
+
+
 def test_a_single_seed_has_no_grid(tmp_path: Path) -> None:
     one = {"candidate": command(0.6, seeds="{seed} 1"), "baseline": command(0.5, seeds="{seed} 1")}
     grid = {"inits": 2, "datas": 2, "noises": 1, "reps": 1}
