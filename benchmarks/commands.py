@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from flows import fanout
+from infinito.flows import fanout
 from infinito.runs import Run, RunTable, collect, stacks
 from infinito.runs.finish import finish
 from infinito.runs.provenance import environment

@@ -31,7 +31,7 @@ def test_stages_end_with_the_right_code(tmp_path: Path) -> None:
 
     def stage(name: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "flows.stage", name],
+            [sys.executable, "-m", "infinito.flows.stage", name],
             cwd=study,
             env=os.environ | {"PYTHONPATH": str(ROOT), "INFINITO_WORKERS": "2"},
             capture_output=True,

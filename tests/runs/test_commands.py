@@ -136,7 +136,7 @@ def test_a_stage_that_is_killed_takes_its_commands_along_and_goes_on(tmp_path: P
     study = load_study(write(tmp_path, content(candidate=command(0.6, "hang@1"), pairs=2, timeout=90)))
     STAGES["prepare"](study, in_process)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "INFINITO_WORKERS": "1"}
-    stage = subprocess.Popen([sys.executable, "-m", "flows.stage", "train"], cwd=tmp_path, env=environment)
+    stage = subprocess.Popen([sys.executable, "-m", "infinito.flows.stage", "train"], cwd=tmp_path, env=environment)
     assert eventually(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text() != "")
     stage.send_signal(signal.SIGKILL)
     stage.wait()
