@@ -20,8 +20,8 @@ from infinito.storage import read_json, write_json
 from infinito.study import load_study
 from tests.conftest import ROOT
 
-CODE = "library/questions/compare.py"
-ROOM = "library/statistics"
+CODE = "code/questions/compare.py"
+ROOM = "code/statistics"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -66,7 +66,7 @@ def make_recorded(finished: Path, repository: Path) -> None:
         file = repository / "infinito" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("# the first version\n")
-    (study / "library").symlink_to("../../infinito")
+    (study / "code").symlink_to("../../infinito")  # no library: stages would ask for all of it
     (study / ".dvcignore").write_text("__pycache__\n")
     (repository / "requirements.lock").write_text("torch\n")
     (study / ".gitignore").write_text("/data/\n/models/\n/results/records/\n/.infinito/\n")
