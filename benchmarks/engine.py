@@ -23,10 +23,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from infinito import params, tasks, training
+from infinito import machine, params, tasks, training
 from infinito.flows.fanout import worker_count
 from infinito.networks import build
-from infinito.runs import provenance
 from tests.reference import train_one
 
 NETWORKS = ("infinito_v52", "transformer")
@@ -189,7 +188,7 @@ def main() -> None:
         "processes": workers,
         "torch": torch.__version__,
         "compiled": training.compiler() is not None,
-        "processor": provenance.processor(),
+        "processor": machine.processor(),
     }
     if arguments.json:
         print(json.dumps(result))

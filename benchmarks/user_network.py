@@ -26,9 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.engine import DYCK, settings
-from infinito import tasks, training
+from infinito import machine, tasks, training
 from infinito.networks import build
-from infinito.runs import provenance
 from infinito.training import vectorizable
 from tests.reference import train_one
 
@@ -165,7 +164,7 @@ def main() -> None:
         "repeats": arguments.repeats,
         "torch": torch.__version__,
         "compiled": training.compiler() is not None,
-        "processor": provenance.processor(),
+        "processor": machine.processor(),
     }
     if arguments.json:
         print(json.dumps(result))

@@ -1,8 +1,10 @@
 """Files on disk: written whole or not at all, and read with errors that name the file.
 
 Everything is written under a temporary name beside its place and then renamed, so a kill or a full disk leaves the old
-file, or none, but never half of one.
+file, or none, but never half of one. Only tables and weights need libraries that take seconds to import.
 """
+
+from __future__ import annotations
 
 import ctypes
 import errno
@@ -16,16 +18,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from infinito.disk import no_room
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from torch import Tensor
 
 
 @contextmanager
@@ -138,6 +138,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(path: Path, table: pa.Table | pd.DataFrame) -> None:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)
     with replacing(path) as temporary:
@@ -146,6 +150,9 @@ def write_table(path: Path, table: pa.Table | pd.DataFrame) -> None:
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Raises ValueError if the file is missing, corrupt, or lacks a column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_table(path, columns=columns)
     except FileNotFoundError as error:
@@ -155,12 +162,17 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, temporary)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Raises ValueError if the file is missing or corrupt."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except FileNotFoundError as error:

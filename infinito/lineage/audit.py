@@ -11,12 +11,12 @@ from infinito.lineage.records import record_file
 from infinito.lineage.repository import repository_root
 from infinito.lineage.runs import SEEDS, run_tables, stack_records
 from infinito.lineage.settings import differing, read_params, value_at
+from infinito.machine import git
 from infinito.params import Script
 from infinito.planning.ledger import Ledger, history_faults
 from infinito.planning.preregistration import in_words, registered
 from infinito.runs import RunTable, integrity
 from infinito.runs.code import code_of, task_name
-from infinito.runs.provenance import git
 from infinito.storage import file_sha256, read_json, read_table
 from infinito.study import Study
 from infinito.tasks import command

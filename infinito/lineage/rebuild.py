@@ -11,7 +11,7 @@ from typing import Any
 
 from infinito.lineage.pipeline import Pipeline, md5_of_list
 from infinito.lineage.repository import name_in_repository, repository_root
-from infinito.runs.provenance import git
+from infinito.machine import git
 from infinito.yaml_reader import parse_yaml
 
 Json = dict[str, Any]

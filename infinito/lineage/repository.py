@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from infinito.runs.provenance import git
+from infinito.machine import git
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infinito.runs.provenance import git
+from infinito.machine import git
 from infinito.storage import pretty, sha256, write_text
 
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from infinito import seeds
+from infinito import machine, seeds
 from infinito.params import Params
 from infinito.planning.ledger import Ledger
 from infinito.planning.pilot import Pilot
@@ -181,7 +181,7 @@ def make(
 
 def this_machine() -> tuple[str, str]:
     """Kind of device, as in the run table, and processor."""
-    return provenance.device_class(provenance.this_device()), provenance.processor()
+    return provenance.device_class(provenance.this_device()), machine.processor()
 
 
 def _choose(sd: float, effect: float, target: float, alpha: float, pairs: int | None, looks: str) -> Sequential:

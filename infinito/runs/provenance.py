@@ -1,7 +1,6 @@
 """Where a result was made: the versions, the hardware and the git revision behind it."""
 
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from infinito.machine import git, nvidia, processor
 from infinito.storage import sha256
 
 Json = dict[str, Any]
@@ -29,15 +29,6 @@ def device_class(device: str) -> str:
     if device == "cpu":
         return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return torch.cuda.get_device_name()
-
-
-def git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails, there is no repository, or no git."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True)
-    except OSError:
-        return None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
 
 def working_tree(folder: Path) -> Json:
@@ -68,7 +59,7 @@ def environment(device: str) -> Json:
     versions: dict[str, str | None] = {"python": platform.python_version()}
     versions |= {name: _version(name) for name in PACKAGES}
     if device != "cpu":
-        versions |= {"cuda": torch.version.cuda, "driver": _driver()}
+        versions |= {"cuda": torch.version.cuda, "driver": next(iter(nvidia("driver_version")), None)}
     return {
         "versions": versions,
         "device": device_class(device),
@@ -77,29 +68,8 @@ def environment(device: str) -> Json:
     }
 
 
-def _driver() -> str | None:
-    """Version of the NVIDIA driver; None where nvidia-smi does not say."""
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return next(iter(done.stdout.splitlines()), None) if done.returncode == 0 else None
-
-
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def processor() -> str:
-    """What the machine says its processor is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
