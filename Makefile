@@ -56,6 +56,6 @@ wheel: install
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --upgrade torch==2.13.0 setuptools wheel
-	.venv-lock/bin/python -m pip install --quiet --upgrade '.[lm,arrays,report,orchestrate,cluster,dev]'
+	.venv-lock/bin/python -m pip install --quiet --upgrade '.[lm,arrays,readers,report,orchestrate,cluster,dev]'
 	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude infinito | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .venv-lock
