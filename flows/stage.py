@@ -125,6 +125,10 @@ the disk is full; 2 bad input, said in one line; 130 interrupted.""",
             began = time.monotonic()
             STAGES[name](study, lambda jobs: fan_out(jobs, finish))
             write_record(study, name, time.monotonic() - began)
+        if study.params.tracking is not None and name in ("train", "golden", "ensemble"):  # the stages that train
+            from infinito.tracking.study import log
+
+            log(study)
 
     return guarded(work)
 

@@ -7,11 +7,17 @@ from pathlib import Path
 
 def git(folder: Path, *arguments: str) -> str | None:
     """What git prints; None where it fails, there is no repository, or no git."""
+    printed = git_bytes(folder, *arguments)
+    return None if printed is None else printed.decode("utf-8", "replace")
+
+
+def git_bytes(folder: Path, *arguments: str) -> bytes | None:
+    """The same to the byte: a difference of files may be in any encoding."""
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True)
     except OSError:
         return None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 else None
 
 
 def processor() -> str:

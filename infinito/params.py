@@ -418,6 +418,13 @@ class Report(Section):
     title: Line | None = None  # made from the arms
 
 
+class Tracking(Section):
+    """Where runs are logged when they are done; no stage depends on it."""
+
+    mlflow: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None  # a tracking server
+    store: Line | None = None  # folder of records, from that of the study
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -431,11 +438,13 @@ class Params(Section):
     golden: Golden | None = None
     ensemble: Ensemble | None = None
     report: Report
+    tracking: Tracking | None = None  # no stage
 
     @property
     def stages(self) -> list[str]:
         """The stages that this study has, in the order of the pipeline."""
-        return [name for name in type(self).model_fields if name != "study" and getattr(self, name) is not None]
+        others = ("study", "tracking")
+        return [name for name in type(self).model_fields if name not in others and getattr(self, name) is not None]
 
     @property
     def networks(self) -> Train:

@@ -8,11 +8,26 @@ from typing import Any
 
 import typer
 
-from infinito.cli import check, judge, ledger, lineage, link, new, plan, verdict, verify
+from infinito.cli import check, judge, ledger, lineage, link, log, new, plan, runs, track, verdict, verify
 from infinito.cli.app import app
 from infinito.disk import refusal
 
-__all__ = ["app", "check", "judge", "ledger", "lineage", "link", "main", "new", "plan", "verdict", "verify"]
+__all__ = [
+    "app",
+    "check",
+    "judge",
+    "ledger",
+    "lineage",
+    "link",
+    "log",
+    "main",
+    "new",
+    "plan",
+    "runs",
+    "track",
+    "verdict",
+    "verify",
+]
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click, which some versions of typer carry inside
 

@@ -1,0 +1,96 @@
+"""Where records are sent to and read from, by name: a folder, or http://SERVER of MLflow."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infinito.tracking import store
+from infinito.tracking.record import Record
+
+logger = logging.getLogger(__name__)
+ALLOWED = "a folder, or http://SERVER of MLflow"
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How many runs were new to a target, and how many it had."""
+
+    new: int
+    known: int
+
+
+def folder_and_copy(name: str | None) -> tuple[store.Folder, list[str]]:
+    """The folder that a run is registered in, and where the record is then sent to: a run must not wait for a network.
+
+    Raises ValueError for a name that means no store.
+    """
+    name = name or store.default()
+    if kind(name) == "folder":
+        return store.Folder(Path(name)), []
+    return store.Folder(Path(store.local())), [name]
+
+
+def kind(name: str) -> str:
+    """folder or mlflow; raises ValueError for another scheme."""
+    if name.startswith(("http://", "https://")):
+        return "mlflow"
+    if "://" in name:
+        raise ValueError(f"store: found {name!r}; allowed: {ALLOWED}")
+    return "folder"
+
+
+def records(name: str) -> Iterator[Record]:
+    """All runs of a store.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it can't be read.
+        OSError: it does not answer.
+    """
+    if kind(name) == "folder":
+        yield from store.Folder(Path(name)).records()
+    else:
+        from infinito.tracking import mlflow
+
+        yield from mlflow.records(name)
+
+
+def send(runs: Sequence[Record], name: str, progress: Progress = lambda done: None, source: Path | None = None) -> Sent:
+    """Send runs to a target, those that it does not have yet.
+
+    Args:
+        runs: in any order.
+        name: of the target.
+        progress: called with the number of runs that are through.
+        source: the store that they come from, for logs and differences of code.
+
+    Raises:
+        OSError: it does not answer, or can't be written.
+        ValueError: it is none.
+    """
+    if kind(name) == "folder":
+        target = store.Folder(Path(name))
+        new = [record for record in runs if record not in target]
+        for number, record in enumerate(new):
+            target.put(record)
+            progress(number + 1)
+        return Sent(len(new), len(runs) - len(new))
+    from infinito.tracking import mlflow
+
+    return mlflow.send(runs, name, progress, source)
+
+
+def send_or_warn(runs: Sequence[Record], names: Sequence[str], source: Path | None = None) -> bool:
+    """Send runs that are over and done: a target that is down is one line, and made up later by `infinito log`."""
+    reached = True
+    for name in names:
+        try:
+            send(runs, name, source=source)
+        except (OSError, ValueError) as error:
+            reached = False
+            said = " ".join(str(error).split())[:200]
+            logger.warning("%s: not logged there: %s; later: infinito log --to %s", name, said, name)
+    return reached
