@@ -1,4 +1,3 @@
-import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -7,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infinito.params import Params
+from infinito.cli.pipeline import without
 from infinito.study import load_study
 from tests.conftest import ROOT
 
@@ -38,22 +37,6 @@ def test_stages_sections_and_parameters_have_the_same_names(folder: Path) -> Non
             if ROOT / "infinito" in path.parents:
                 assert path.is_dir() or path.parent.name in ("questions", "stages", "infinito"), dependency
                 assert path.exists(), dependency
-
-
-def without(text: str, stages: list[str]) -> str:
-    """The text of a dvc.yaml, less some stages and what the others know of them: their parameters and outputs."""
-    head, *blocks = re.split(r"(?m)^(?=  \w+:$)", text)
-    gone = {block for block in blocks if block.split(":")[0].strip() in stages}
-    outputs = {name for block in gone for name in re.findall(r"(?m)^      - ([\w/.]+):?$", block.partition("outs:")[2])}
-    kept = "".join(block for block in blocks if block not in gone)
-    kept = "".join(line for line in kept.splitlines(True) if line.strip().removeprefix("- ") not in outputs)
-    keys = re.compile(r"params: \[(.*)\]")
-    left = [stage for stage in Params.model_fields if stage not in stages]
-
-    def restricted(match: re.Match[str]) -> str:
-        return f"params: [{', '.join(key for key in match[1].split(', ') if key.split('.')[0] in left)}]"
-
-    return head + keys.sub(restricted, kept).rstrip("\n") + "\n"
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)

@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 import typer
 
 from infinito.cli.app import app
+from infinito.cli.scripts import Scripts
 
 TEMPLATE = Path(__file__).with_name("template")  # params_*.yaml of every task; pipeline.yaml is dvc.yaml of the root
 PLAIN = re.compile(r"[a-z][a-z0-9_-]*")
-PLAIN_PATH = re.compile(r"[\w./-]+")  # others stand in quotes
 IGNORED = ("data/", "models/", ".infinito/", "results/records/")  # by git
 IGNORED_BY_DVC = ".infinito\n.git\n__pycache__\n"
 DVC = {
@@ -27,6 +27,7 @@ DVC = {
 LIBRARY = """\
 # library: infinito's own code, by a link that git ignores. After `git clone`, `infinito link` makes it.
 """
+SCRIPTS = "Of commands"
 SAMPLE = (
     "    network: network:Mixer  # network.py beside this file; or a name that infinito has, or package.module:Class\n"
 )
@@ -49,12 +50,39 @@ def new(
             metavar="FILE.py:CLASS", help="The candidate.", show_default="a sample, network.py, to be replaced"
         ),
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(metavar="'...'", help="The candidate: any command, with {seed} in it.", rich_help_panel=SCRIPTS),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="'...'", help="The baseline's command.", rich_help_panel=SCRIPTS)
+    ] = None,
+    value: Annotated[
+        str | None,
+        typer.Option(
+            metavar="'...'",
+            help="Where the figure is: 'accuracy: {value}' in what it prints, or '{out}/metrics.json:test.accuracy'.",
+            rich_help_panel=SCRIPTS,
+        ),
+    ] = None,
+    guess: Annotated[
+        float | None,
+        typer.Option(help="What guessing scores; a run that fails counts with it.", rich_help_panel=SCRIPTS),
+    ] = None,
+    higher: Annotated[
+        bool | None,
+        typer.Option(
+            "--higher/--lower", help="Which way it is better.", rich_help_panel=SCRIPTS, show_default="as its name says"
+        ),
+    ] = None,
 ) -> None:
     """Make a study in the current folder, in any git repository: a small one, which `dvc repro` runs as it is.
 
-    Then put your own network in its network.py, and what it is to learn and to be compared with in its params.yaml.
+    Then put your own network in its network.py, and what it is to learn and to be compared with in its params.yaml. Or
+    compare two command lines, in any language: --command, --against, --value and --guess.
     """
     from infinito import library
+    from infinito.cli.pipeline import depending, without
     from infinito.importing import repository
     from infinito.storage import replacing
     from infinito.yaml_reader import parse_yaml
@@ -66,6 +94,10 @@ def new(
             f"--source: found {repr(str(source)) if source else 'none'}, with --task {task}; allowed: with --task text "
             "a folder with train.txt, valid.txt and test.txt, else none"
         )
+    scripts = Scripts(command, against, value, guess, higher)
+    scripted = any(given is not None for given in (command, against, value, guess, higher))
+    if scripted and (source or network or task != "dyck"):
+        raise ValueError("--command: found --task, --source or --network beside it; allowed: one or the other")
     here = Path.cwd()
     root = repository(here)
     if root is None:
@@ -77,11 +109,16 @@ def new(
     text = source and _text(source)
     own = Own.find(network, root, study) if network else None
 
-    params = (TEMPLATE / f"params_{task}.yaml").read_text(encoding="utf-8").replace("STUDY", name, 1)
+    template = TEMPLATE / f"params_{'command' if scripted else task}.yaml"
+    params = template.read_text(encoding="utf-8").replace("STUDY", name, 1)
     pipeline = (TEMPLATE / "pipeline.yaml").read_text(encoding="utf-8").replace("- infinito/", "- library/")
     if own:
         params = params.replace(SAMPLE, f"    network: {own.network}\n").replace(SETTINGS, "    settings: {}\n")
-    pipeline = depending(pipeline, "train", own.files if own else ["network.py"])
+    if scripted:
+        params, read = scripts.params(params, root, study)
+        pipeline = depending(without(pipeline, ["attribute", "golden", "ensemble"]), "prepare", read)
+    else:
+        pipeline = depending(pipeline, "train", own.files if own else ["network.py"])
     if text:
         place = os.path.relpath(text, study) if text.is_relative_to(root) else str(text)
         params = params.replace("SOURCE", json.dumps(place), 1)
@@ -96,15 +133,16 @@ def new(
     files = {"params.yaml": params, "dvc.yaml": pipeline, ".gitignore": "".join(f"{path}\n" for path in ignored)}
     files |= {".dvcignore": IGNORED_BY_DVC} | ({} if has_dvc else DVC)
 
+    sample = not own and not scripted
     with replacing(study) as folder:
         folder.mkdir()
         for path, content in files.items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(content, encoding="utf-8")
-        if not own:
+        if sample:
             shutil.copyfile(TEMPLATE / "network.py", folder / "network.py")
         library.link(folder, study)
-    _print_next(os.path.relpath(study, here.resolve()), own is None)
+    _print_next(os.path.relpath(study, here.resolve()), sample)
 
 
 def _print_next(study: str, sample: bool) -> None:
@@ -185,10 +223,3 @@ def _classes(file: Path) -> list[str]:
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"--network: {file}: {' '.join(str(error).split())}") from error
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
-
-
-def depending(pipeline: str, stage: str, paths: Sequence[str]) -> str:
-    """The text of a dvc.yaml, with further files that a stage reads."""
-    before, head, after = pipeline.partition(f"  {stage}:\n")
-    lines = "".join(f"      - {path if PLAIN_PATH.fullmatch(path) else json.dumps(path)}\n" for path in paths)
-    return before + head + after.replace("    deps:\n", f"    deps:\n{lines}", 1)

@@ -1,5 +1,6 @@
 """`infinito new`: a study of one's own, which runs as it is."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -225,3 +226,65 @@ def test_a_new_study_runs_as_it_is(infinito: Infinito, repository: Path) -> None
     page = (study / "results" / "report.html").read_text()
     assert "Is Mixer better than transformer?" in page and "V5.2" not in page
     assert "exploratory" in infinito("verdict", "--study", str(study)).stdout.lower()
+
+
+SCRIPT = """
+import random, sys
+random.seed(int(sys.argv[1]) + 1000 * (sys.argv[2] == "wide"))
+print("epoch 1, accuracy: 0.1")
+print(f"epoch 2, accuracy: {random.gauss(0.8 if sys.argv[2] == 'wide' else 0.6, 0.02)}")
+"""
+TWO_COMMANDS = (
+    "--command", "python src/fit.py {seed} wide", "--against", "python src/fit.py {seed} narrow", "--value",
+    "accuracy: {value}", "--guess", "0.1",
+)  # fmt: skip
+
+
+@pytest.fixture
+def scripted(elsewhere: Path) -> Path:
+    (elsewhere / "src").mkdir(exist_ok=True)
+    (elsewhere / "src/fit.py").write_text(SCRIPT)
+    return elsewhere
+
+
+def test_two_commands_are_a_study(infinito: Infinito, scripted: Path) -> None:
+    done = infinito("new", "widths", *TWO_COMMANDS)
+    assert done.returncode == 0, done.stderr
+    study = scripted / "widths"
+    params = load_study(study).params
+    assert params.stages == ["prepare", "train", "compare", "report"] == list(read_yaml(study / "dvc.yaml")["stages"])
+    assert params.train.candidate.command == "python ../src/fit.py {seed} wide"  # type: ignore[union-attr]
+    assert params.prepare.metric.direction == "higher" and params.prepare.files == ["../src/fit.py"]  # type: ignore[union-attr]
+    assert "../src/fit.py" in read_yaml(study / "dvc.yaml")["stages"]["prepare"]["deps"]
+
+
+@pytest.mark.parametrize(
+    "left_out, said",
+    [
+        ("--against", "--against: found none"),
+        ("--value", "--value: found None; allowed: what the command prints"),
+        ("--guess", "--guess: found none; allowed: what a model scores that has learned nothing"),
+    ],
+)
+def test_what_a_study_of_commands_lacks_is_said(infinito: Infinito, scripted: Path, left_out: str, said: str) -> None:
+    place = TWO_COMMANDS.index(left_out)
+    done = infinito("new", "widths", *TWO_COMMANDS[:place], *TWO_COMMANDS[place + 2 :])
+    assert done.returncode == 2 and said in done.stderr and not (scripted / "widths").exists()
+
+
+def test_a_command_without_a_seed_or_a_file_is_refused(infinito: Infinito, scripted: Path) -> None:
+    for command, said in (("python src/fit.py wide", "without a seed"), ("program {seed}", "which names no file of")):
+        done = infinito("new", "widths", "--command", command, "--against", command, *TWO_COMMANDS[4:])
+        assert done.returncode == 2 and said in done.stderr
+
+
+@pytest.mark.slow
+def test_a_study_of_commands_runs_as_it_is(infinito: Infinito, scripted: Path) -> None:
+    assert infinito("new", "widths", *TWO_COMMANDS).returncode == 0
+    study = scripted / "widths"
+    dvc(study, "repro", "--quiet")
+    compare = json.loads((study / "results/compare.json").read_text())
+    assert compare["verdict"] == "BETTER" and 0.15 < compare["difference"]["value"] < 0.25
+    assert "up to date" in dvc(study, "status")
+    (scripted / "src/fit.py").write_text(SCRIPT.replace("0.8", "0.9"))
+    assert "prepare" in dvc(study, "status")
