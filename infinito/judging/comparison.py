@@ -36,6 +36,7 @@ def compare(
         return None
     remarks = [text for arm, sample in ((candidate, mine), (baseline, other)) if (text := _lost(arm, sample))]
     remarks += _shape(candidate, sign * a, baseline, sign * b)
+    lost = {arm: [int(np.isnan(x.value).sum()), len(x.value)] for arm, x in ((candidate, mine), (baseline, other))}
     found: dict[str, Any] = {
         "candidate": candidate,
         "baseline": baseline,
@@ -55,6 +56,7 @@ def compare(
         "effect_size": None,
         "probability_of_improvement": None,
         "more_runs_for_80_percent_power": None,
+        "without_a_figure": {arm: counts for arm, counts in lost.items() if counts[0]},  # of how many runs
         "remarks": remarks,
     }
     few = min(len(a), len(b))
@@ -126,14 +128,16 @@ def _pairs(
     if not (mine.paired and other.paired):
         return None
     here, there = in_common(mine, other)
+    whole = ~np.isnan(mine.value[here]) & ~np.isnan(other.value[there])
+    if whole.sum() < LEAST_PAIRS:
+        remarks.append(f"{int(whole.sum())} {asked.pairing}s are in both arms: too few for pairs, so not paired.")
+        return None
     for arm, sample, known in ((candidate, mine, here), (baseline, other, there)):
         alone = np.setdiff1d(np.flatnonzero(sample.code >= 0), known)
         if len(alone):
             more = ", ..." if len(alone) > 4 else ""
             remarks.append(f"{asked.pairing} {sample.names(alone)}{more} only in {arm}: left out of the pairs.")
-    a, b = mine.value[here], other.value[there]
-    whole = ~np.isnan(a) & ~np.isnan(b)
-    return (a[whole], b[whole]) if whole.sum() >= LEAST_PAIRS else None
+    return mine.value[here][whole], other.value[there][whole]
 
 
 def _paired(found: dict[str, Any], both: tuple[Array, Array], mine: Sample, other: Sample, asked: Asked) -> None:
@@ -148,6 +152,12 @@ def _paired(found: dict[str, Any], both: tuple[Array, Array], mine: Sample, othe
         remarks.append(
             f"Folds share training examples: with Nadeau and Bengio's correction p = {float(test.p):.3g}, without it "
             f"{p:.3g}, which is too small."
+        )
+    if np.ptp(d) == 0:
+        remarks.append(
+            "Both arms have the same figure in every pair: the same runs under two names?"
+            if d[0] == 0
+            else "All pairs differ by the same amount, so there is no spread to test against: are these runs?"
         )
     remarks += _guessed(found["metric"], mine, other, asked)
     found |= {

@@ -15,7 +15,7 @@ from infinito.judging.best import best
 from infinito.judging.comparison import compare
 from infinito.judging.sample import Samples, samples
 from infinito.judging.tasks import over_tasks
-from infinito.statistics.paired import adjust
+from infinito.statistics.paired import Array, adjust
 from infinito.statistics.verdict import PAIRS_FOR_A_VERDICT, verdict
 
 SCHEMA = "infinito/judge/2"
@@ -67,7 +67,7 @@ def judge(runs: pd.DataFrame, asked: Asked) -> dict[str, Any]:
 
 
 def _without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Metrics that are one another's copy, or the negative of it, are one hypothesis."""
+    """Metrics that are one another's copy, or its negative, or another scale of it, are one hypothesis."""
     wide = runs.pivot_table(index=["arm", "task", "run", "seed"], columns="metric", values="value", sort=False)
     names = [name for name in dict.fromkeys(runs["metric"]) if name in wide]
     kept: list[str] = []
@@ -77,14 +77,26 @@ def _without_copies(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
             both = wide[[name, other]].dropna()
             if len(both) < 3 or len(both) < wide[name].notna().sum() or both[name].nunique() < 2:
                 continue
-            sign = 1 if np.allclose(both[name], both[other], rtol=1e-9, atol=0) else -1
-            if sign == 1 or np.allclose(both[name], -both[other], rtol=1e-9, atol=0):
-                copy = "the same figures as" if sign == 1 else "the negative of"
+            if copy := _copy(both[name].to_numpy(), both[other].to_numpy()):
                 remarks.append(f"{name} is {copy} {other}: one hypothesis, not two.")
                 break
         else:
             kept.append(name)
     return runs[runs["metric"].isin(kept)], remarks
+
+
+def _copy(x: Array, y: Array) -> str | None:
+    """What x is of y, where it says nothing else: the same, its negative, or a line through it, as 1 - y or 100 y."""
+    if np.allclose(x, y, rtol=1e-9, atol=0):
+        return "the same figures as"
+    if np.allclose(x, -y, rtol=1e-9, atol=0):
+        return "the negative of"
+    if len(x) < 4 or len(np.unique(y)) < 4:
+        return None
+    slope, offset = np.polyfit(y, x, 1)
+    if np.abs(x - slope * y - offset).max() > 1e-8 * np.ptp(x):
+        return None
+    return f"{offset:.4g} {'+' if slope > 0 else '-'} {abs(slope):.4g} times"
 
 
 def _beside_dunnett(comparisons: list[dict[str, Any]], groups: Samples, asked: Asked) -> None:
@@ -132,9 +144,13 @@ def _sentence(found: dict[str, Any], hypotheses: int, alpha: float) -> str:
     how = f"{found['n_candidate']} and {found['n_baseline']} runs, not paired (Welch)"
     if found["paired"]:
         how = f"{found['n_pairs']} pairs by {found['paired']}"
+        if "correlation_of_arms" in found:
+            how += f", r = {found['correlation_of_arms']:.2f}"
     elif "over" in found:
         how = "over items, one run an arm"
     place = f" on {found['task']}" if found["task"] else ""
+    equal = f"; p of the equivalence {found['p_equivalence_adjusted']:.2g}" if found["verdict"] == "EQUIVALENT" else ""
+    lost = "".join(f"; without {n} of {all_of} runs of {arm}" for arm, (n, all_of) in found["without_a_figure"].items())
     word = {
         "BETTER": "better than", "WORSE": "worse than", "EQUIVALENT": "equivalent to",
         "INCONCLUSIVE": "not shown to be better or worse than",
@@ -143,7 +159,7 @@ def _sentence(found: dict[str, Any], hypotheses: int, alpha: float) -> str:
         f"{found['verdict']} (exploratory): {found['candidate']} is {word} {found['baseline']}{place} in "
         f"{found['metric']} "
         f"({found['direction']} is better): {scale * value:+.4g}{unit} [{scale * low:.4g}, {scale * high:.4g}] "
-        f"({100 * (1 - alpha):g}% CI, {how}, p = {found['p_value']:.2g}{holm})."
+        f"({100 * (1 - alpha):g}% CI, {how}, p = {found['p_value']:.2g}{holm}{equal}){lost}."
     )
 
 

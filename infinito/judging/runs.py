@@ -1,5 +1,6 @@
 """What is asked of other people's runs: which arms, which way each metric is better, what makes pairs real."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,10 @@ def judged(
     Raises:
         ValueError: an arm or metric that is not there; what can't be told and is to be said by a flag.
     """
+    _contradictions(baseline, candidates, all_pairs, higher, lower, smallest_effect)
     runs, remarks = figures(results, options)
+    if options.best_by and options.metric and options.best_by not in options.metric:
+        runs = runs[runs["metric"] != options.best_by]
     if runs["value"].notna().sum() == 0:
         raise ValueError("found no figure of a finished run; allowed: at least one")
     arms = list(dict.fromkeys(runs["arm"]))
@@ -58,6 +62,7 @@ def judged(
             f"{unknown[0]!r} or "
             f"--lower {unknown[0]!r}"
         )
+    _one_unit(runs)
     pairing = results.pairing if paired is None else None
     if paired:
         if (runs["seed"] == "").any():
@@ -69,6 +74,8 @@ def judged(
         errors = dict(zip(keys, results.errors["stderr"], strict=True))
     asked = Asked(chosen, {k: bool(v) for k, v in ways.items()}, results.units, pairing, smallest_effect, errors)
     result = judge(runs, asked)
+    if not any(found["paired"] for found in result["comparisons"]):
+        pairing = None
     counts = (
         runs.dropna(subset=["value"]).drop_duplicates(["arm", "task", "run", "seed"]).groupby("arm", sort=False).size()
     )
@@ -98,6 +105,43 @@ def judged(
             "one is worth."
         )
     return result, runs
+
+
+def _contradictions(
+    baseline: str | None,
+    candidates: Sequence[str],
+    all_pairs: bool,
+    higher: Sequence[str],
+    lower: Sequence[str],
+    smallest_effect: float | None,
+) -> None:
+    """Raises ValueError where two flags contradict each other, or one makes no sense."""
+    for name in set(higher) & set(lower):
+        raise ValueError(f"--higher: found {name!r}, and --lower too; allowed: one of both")
+    if all_pairs and baseline is not None:
+        raise ValueError(f"--all-pairs: found --baseline {baseline!r} beside it; allowed: one of both")
+    if baseline is not None and baseline in candidates:
+        raise ValueError(f"--candidate: found {baseline!r}, which is the baseline; allowed: another arm")
+    if smallest_effect is not None and not smallest_effect > 0:
+        raise ValueError(f"--smallest-effect: found {smallest_effect:g}; allowed: a number above 0")
+
+
+SHARES = re.compile(r"(?i)(^|[^a-z])(acc|accuracy|f1|auc|auroc|precision|recall|iou|dice|map|genauigkeit)([^a-z]|$)")
+
+
+def _one_unit(runs: pd.DataFrame) -> None:
+    """Raises ValueError where one arm has shares and another one percentages of the same metric."""
+    for (metric, task), here in runs.dropna(subset=["value"]).groupby(["metric", "task"], sort=False):
+        if not SHARES.search(str(metric)):
+            continue
+        ends = here.groupby("arm", sort=False)["value"].agg(["min", "max"])
+        small, large = ends[ends["max"] <= 1], ends[(ends["min"] > 1) & (ends["max"] <= 100)]
+        if len(small) and len(large):
+            raise ValueError(
+                f"{' '.join(filter(None, map(str, (metric, task))))}: found {small['max'].iloc[0]:g} of "
+                f"{small.index[0]} beside {large['max'].iloc[0]:g} of {large.index[0]}: shares beside percentages; "
+                "allowed: one unit"
+            )
 
 
 def _baseline(arms: Sequence[str], wanted: str | None, all_pairs: bool) -> tuple[str | None, str]:

@@ -13,7 +13,7 @@ from infinito.judging.asked import Asked
 from infinito.judging.sample import Samples
 from infinito.statistics.paired import Array, adjust
 
-OWN = "each task's own"
+OWN = "each task's own metric"
 TAUS = 101  # points of a performance profile
 
 Scores = dict[str, list[Array]]  # by arm: the runs of every task, signed so that larger is better
@@ -36,6 +36,9 @@ def over_tasks(samples: Samples, pairs: Sequence[tuple[str, str]], asked: Asked)
         tested = [one for entry in found for one in entry["comparisons"] if one[kind] is not None]
         for one, p in zip(tested, adjust([one[kind] for one in tested]) if tested else [], strict=True):
             one[f"{kind}_adjusted"] = p
+    for entry in found:
+        for one in entry["comparisons"]:
+            one["sentence"] = _sentence(one, asked.alpha)
     return found
 
 
@@ -120,7 +123,6 @@ def _pair(
             differences = across.task_differences(a, b, unit)
     if not own or len(usable) > 1:
         found["wilcoxon_p"] = across.wilcoxon_over_tasks(differences)
-    found["sentence"] = _sentence(found, alpha)
     return found
 
 
@@ -128,10 +130,10 @@ def _sentence(found: dict[str, Any], alpha: float) -> str:
     chance = found["probability_of_improvement"]
     said = [
         f"{found['candidate']} is better than {found['baseline']} on {found['wins']} of {found['tasks']} tasks, worse "
-        f"on {found['losses']} (sign test p = {found['sign_test_p']:.2g}"
+        f"on {found['losses']} (p with Holm's correction: sign test {found['sign_test_p_adjusted']:.2g}"
     ]
     if found["wilcoxon_p"] is not None:
-        said[0] += f", Wilcoxon p = {found['wilcoxon_p']:.2g}"
+        said[0] += f", Wilcoxon {found['wilcoxon_p_adjusted']:.2g}"
     said[0] += ")"
     if found["difference"] and found["difference"]["ci_low"] is not None:
         value, low, high = (found["difference"][key] for key in ("value", "ci_low", "ci_high"))

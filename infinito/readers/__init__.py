@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from infinito.readers import (
@@ -35,6 +36,8 @@ def read(source: str, options: Options) -> Results:
     Raises:
         ValueError: it is not there; of no known kind; no figures. In one line.
     """
+    if options.best_by and options.metric:  # read too; what is judged is told later
+        options = replace(options, metric=(*options.metric, options.best_by))
     if source == "-":
         return _standard_input(options)
     if source.startswith(SERVERS):
@@ -76,7 +79,10 @@ def _standard_input(options: Options) -> Results:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "standard input"
         file.write_bytes(sys.stdin.buffer.read())
-        return _file(file, options)
+        try:
+            return _file(file, options)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(file), "standard input")) from error
 
 
 def _begins(path: Path, marks: str) -> bool:

@@ -17,6 +17,19 @@ def is_one(frame: pd.DataFrame) -> bool:
     )
 
 
+def _same_as_line(frame: pd.DataFrame, column: str, match: re.Match[str], source: str) -> None:
+    """Raises ValueError where a band is apart from its line, which then is the mean of several runs."""
+    line = f"{match['run']} - {match['metric']}"
+    band, figures = numbers(frame[column]), numbers(frame[line]) if line in frame else None
+    if band is not None and figures is not None:
+        both = pd.concat([band.values, figures.values], axis=1).dropna().to_numpy()
+        if len(both) and (abs(both[:, 0] - both[:, 1]) > 1e-9 * abs(both[:, 1])).any():
+            raise ValueError(
+                f"{source}: found the line {line!r} with a band apart from it: a mean of several runs; allowed: every "
+                "run, as an export of the ungrouped chart has them"
+            )
+
+
 def tidy(frame: pd.DataFrame, options: Options, source: str, remarks: list[str]) -> Results:
     """Its curves; the arm of a run is its name up to the last dash, underscore or blank (or by --pattern)."""
     from infinito.readers.frame import completed
@@ -33,10 +46,16 @@ def tidy(frame: pd.DataFrame, options: Options, source: str, remarks: list[str])
             continue
         if match["band"]:
             bands += 1
+            _same_as_line(frame, str(column), match, source)
             continue
         found = numbers(frame[column])
         if found is None:
             continue
+        if options.pattern is None and not re.search(r"[-_ ]", match["run"]):
+            raise ValueError(
+                f"{source}: found the run {match['run']!r}, whose name does not say which arm it is of; say what names "
+                "mean: --pattern '{arm}-{run}', or '{arm}' where a line is an arm"
+            )
         known = parts_of(match["run"], options.pattern or "{arm}-{run}", "run's name")
         piece = pd.DataFrame(
             {"step": steps.values, "value": found.values, "metric": match["metric"], "run": match["run"]}

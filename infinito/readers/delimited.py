@@ -37,6 +37,10 @@ def read_frame(path: Path) -> pd.DataFrame:
     skipped = len(text) - len(text.lstrip("\n\r"))
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     delimiter = _delimiter(lines[:50])
+    header = [name.strip() for name in next(csv.reader(lines[:1], delimiter=delimiter), [])]
+    twice = [name for name in header if name and header.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}: found two columns {twice[0]!r}; allowed: a name once")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header would be cut
@@ -52,7 +56,8 @@ def read_frame(path: Path) -> pd.DataFrame:
         UnicodeDecodeError,
         csv.Error,
     ) as error:
-        raise ValueError(f"{path}: not a readable table: {' '.join(str(error).split())}") from error
+        found = " ".join(str(error).removeprefix("Error tokenizing data. C error: ").split())
+        raise ValueError(f"{path}: not a readable table: {found}; allowed: as many cells in a row as names") from error
 
 
 def _encoding(path: Path, head: bytes) -> str:

@@ -37,6 +37,8 @@ def figures(results: Results, options: Options) -> tuple[pd.DataFrame, list[str]
         table = table.assign(run=table.groupby(UNIT).cumcount().astype(str))
         identity = [*UNIT, "run"]
         remarks.append("No column names the runs: every row counts as a run of its own.")
+    if not table.duplicated(identity).any():  # one figure a run: its step says only where the run ended
+        table = table.assign(step=np.nan)
     if table["step"].notna().any():
         table, more = _ends(table, identity, options)
         remarks += more
@@ -48,7 +50,8 @@ def figures(results: Results, options: Options) -> tuple[pd.DataFrame, list[str]
     diverged = table[np.isinf(table["value"])]
     if len(diverged):
         remarks.append(f"{_counted(diverged)} diverged (infinite), not counted in any mean.")
-        table = table.assign(value=table["value"].replace([np.inf, -np.inf], np.nan))
+        status = table["status"].mask(np.isinf(table["value"]), "diverged")
+        table = table.assign(value=table["value"].replace([np.inf, -np.inf], np.nan), status=status)
     return table[[*UNIT, "run", "seed", "value", "status"]].reset_index(drop=True), remarks
 
 
@@ -159,6 +162,8 @@ def _best(alive: pd.DataFrame, by: pd.DataFrame, identity: list[str], name: str)
     from infinito.readers.direction import direction
 
     keys = [key for key in identity if key != "metric"]
+    if direction(name) is None:
+        raise ValueError(f"--best-by: found {name!r}, whose name does not say which way it is better")
     higher = direction(name) == "higher"
     order = by.sort_values("value", ascending=not higher, kind="stable").drop_duplicates(keys)
     chosen = alive.merge(order[[*keys, "step"]], on=[*keys, "step"])

@@ -58,6 +58,9 @@ def tidy(frame: pd.DataFrame, options: Options, source: str) -> Results:
         "step": told("step", options.step, columns) or _one(named(columns, STEP)),
     }
     role["seed"], pairing = _seed(frame, options, columns, [c for c in role.values() if c])
+    if role["seed"]:
+        frame, more = _without_labels(frame, role["seed"], source)
+        remarks += more
     role["metric"], role["value"] = _long(frame, options, columns)
     taken = [column for column in role.values() if column]
     role["arm"] = told("arm", options.arm, columns) or arm_of(frame, taken, options)
@@ -89,6 +92,10 @@ def tidy(frame: pd.DataFrame, options: Options, source: str) -> Results:
         parts = [ids | {"metric": column, "value": found[column].values} for column in chosen]
         units |= {column: unit for column in chosen if (unit := found[column].unit)}
     table = pd.concat([pd.DataFrame(part, index=frame.index) for part in parts], ignore_index=True)
+    folds = [column for column in named(columns, FOLD) if pairing == "seed" and column not in role.values()]
+    if folds:
+        table, more = _over_folds(table, np.tile(frame[folds[0]].astype(str).to_numpy(), len(parts)), folds[0])
+        remarks += more
     if failed is not None:
         status = np.tile(failed.to_numpy(), len(parts))
         missing = table["value"].isna() & (status != "")
@@ -109,6 +116,16 @@ def tidy(frame: pd.DataFrame, options: Options, source: str) -> Results:
             "better; not judged (--metric says otherwise)."
         )
     return Results(completed(table, source), read_as, remarks, pairing, units)
+
+
+def _over_folds(table: pd.DataFrame, fold: np.ndarray, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Where every seed has several folds, their mean: folds share training examples, and are no runs of their own."""
+    keys = [key for key in ("arm", "task", "metric", "seed", "step", "status") if key in table]
+    if not table.duplicated(keys).any() or table.assign(fold=fold).duplicated([*keys, "fold"]).any():
+        return table, []
+    rest = {key: (key, "first") for key in table.columns if key not in (*keys, "value", "run")}
+    means = table.groupby(keys, sort=False, dropna=False, as_index=False).agg(value=("value", "mean"), **rest)
+    return means, [f"Of every seed the mean over its {name}s: folds share examples, and are no runs of their own."]
 
 
 def completed(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -165,14 +182,28 @@ def _cleaned(frame: pd.DataFrame, source: str) -> tuple[pd.DataFrame, list[str]]
                 summary |= frame[column].isin(names)
         if summary.any() and not summary.all() and not named(columns, METRIC):
             names = [
-                str(frame.loc[i, next(c for c in columns if isinstance(frame.loc[i, c], str))])
+                next(str(x) for x in frame.loc[i, columns[:4]] if SUMMARY.fullmatch(str(x)))
                 for i in frame.index[summary]
             ]
+            names = list(dict.fromkeys(names))
             remarks.append(f"{source}: {', '.join(names[:6])}: summaries, no runs; left out.")
             frame = frame[~summary]
     if frame.empty:
         raise ValueError(f"{source}: found no rows; allowed: a header and a run a row")
     return frame.reset_index(drop=True), remarks
+
+
+def _without_labels(frame: pd.DataFrame, seed: str, source: str) -> tuple[pd.DataFrame, list[str]]:
+    """Without rows whose seed is no number, where those of most others are one: they sum up, and are no runs."""
+    text = frame[seed].astype("string").str.strip()
+    number = text.str.fullmatch(r"(?i)(seed|run|fold|s)?[ _=-]?\d+(\.0+)?")
+    labels = frame[text.notna() & ~number.fillna(False)]
+    if labels.empty or len(labels) >= len(frame) / 2:
+        return frame, []
+    names = ", ".join(list(dict.fromkeys(text[labels.index]))[:6])
+    return frame.drop(index=labels.index).reset_index(drop=True), [
+        f"{source}: rows whose {seed} is {names}: summaries, no runs; left out."
+    ]
 
 
 def _times(number: int) -> str:

@@ -71,13 +71,10 @@ def _frame(found: Any, options: Options, path: Path) -> pd.DataFrame:
         records = [value for value in lists if value and all(isinstance(entry, dict) for entry in value)]
         if len(records) == 1:
             found = records[0]
-        elif lists and len(lists) == len(found):
-            if _are_arms(found):
-                return pd.DataFrame([{"arm": arm, "value": one} for arm, values in found.items() for one in values])
-            if len({len(value) for value in lists}) == 1:
-                return pd.DataFrame(found)
-        elif seeds := _by_seed(found):
-            return pd.DataFrame(seeds)
+        elif nested := _nested(found):
+            return pd.DataFrame(nested)
+        elif lists and len(lists) == len(found) and len({len(value) for value in lists}) == 1:
+            return pd.DataFrame(found)
     if isinstance(found, list) and found and all(isinstance(entry, dict) for entry in found):
         return pd.DataFrame([flat(entry) for entry in found])
     if isinstance(found, dict) and found:
@@ -96,22 +93,61 @@ def _frame(found: Any, options: Options, path: Path) -> pd.DataFrame:
     raise ValueError(f"{path}: found {type(found).__name__}; allowed: a list of records, or names with figures")
 
 
-def _are_arms(lists: dict[str, list[Any]]) -> bool:
-    """Whether names stand for arms with a list of figures each, not for columns: none of them is known as one."""
+SEED_KEY = re.compile(r"(?i)(seed|run|s)?[ _=-]?(\d+)")
+
+
+def _nested(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Mappings in mappings as records: by arm, and perhaps by task and by seed; none where it is of another form.
+
+    What is innermost is a figure, a mapping of figures, a list of a figure a run, or, as of rliable, a list of runs
+    with a figure a task each.
+    """
+    leaves: list[tuple[tuple[str, ...], Any]] = []
+
+    def walk(node: Any, path: tuple[str, ...]) -> None:
+        if isinstance(node, dict) and any(isinstance(value, dict | list) for value in node.values()):
+            for key, value in node.items():
+                walk(value, (*path, str(key)))
+        else:
+            leaves.append((path, node))
+
+    walk(found, ())
+    depths = {len(path) for path, _ in leaves}
+    lists = [isinstance(leaf, list) for _, leaf in leaves]
+    if len(depths) > 1 or depths <= {0} or (any(lists) and not all(lists)):
+        return []
+    seeds = [i for i in range(max(depths)) if all(SEED_KEY.fullmatch(path[i]) for path, _ in leaves)]
+    names = [i for i in range(max(depths)) if i not in seeds[-1:]]
+    if len(names) not in (1, 2) or not (seeds or all(lists)):
+        return []
+    if all(lists) and (not all(map(_figures, (leaf for _, leaf in leaves))) or _are_columns(found)):
+        return []
+    records = []
+    for path, leaf in leaves:
+        known: dict[str, Any] = dict(zip(("arm", "task"), (path[i] for i in names), strict=False))
+        if seeds and (match := SEED_KEY.fullmatch(path[seeds[-1]])):
+            known["seed"] = int(match[2])
+        if isinstance(leaf, list):
+            for run, one in enumerate(leaf):
+                tasks = one if isinstance(one, list) else [one]
+                several = {"run": f"run {run}"} if isinstance(one, list) else {}
+                for task, value in enumerate(tasks):
+                    records.append(known | several | ({"task": f"task {task}"} if several else {}) | {"value": value})
+        else:
+            records.append(known | (flat(leaf) if isinstance(leaf, dict) else {"value": leaf}))
+    return records
+
+
+def _figures(values: list[Any]) -> bool:
+    """Whether a list has figures only, or lists of figures of one length."""
+    if values and all(isinstance(value, list) for value in values):
+        return len({len(value) for value in values}) == 1 and all(_figures(value) for value in values)
+    return bool(values) and all(isinstance(value, int | float | None) for value in values)
+
+
+def _are_columns(lists: dict[str, Any]) -> bool:
+    """Whether a mapping of lists is a table: one of its names is known as that of a column."""
     known = named(lists, (*SEED, *STEP, *RUN, *FOLD, *VALUE, *ARM, *TASK)) or [
         name for name in lists if direction(name)
     ]
-    return len(lists) > 1 and not known and all(isinstance(x, int | float) for xs in lists.values() for x in xs)
-
-
-def _by_seed(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """{arm: {seed: figure or figures}} as records; none where it is of another form."""
-    if not found or not all(isinstance(runs, dict) and runs for runs in found.values()):
-        return []
-    if not all(re.fullmatch(r"(seed)?[ _-]?\d+", str(seed)) for runs in found.values() for seed in runs):
-        return []
-    return [
-        {"arm": arm, "seed": int(re.sub(r"\D", "", seed))} | (flat(one) if isinstance(one, dict) else {"value": one})
-        for arm, runs in found.items()
-        for seed, one in runs.items()
-    ]
+    return bool(known) or len(lists) < 2
