@@ -16,6 +16,7 @@ from infinito.readers import (
     mlflow_store,
     optuna_storage,
     parquet,
+    register,
     sacred,
     sqlite_file,
     tensorboard,
@@ -24,9 +25,9 @@ from infinito.readers.results import Options, Results
 
 ALLOWED = (
     "CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Excel, a log, a SQLite store of MLflow or Optuna, a folder of such "
-    "or of runs of MLflow, Sacred or TensorBoard, mlflow:URI, or - for standard input"
+    "or of runs of MLflow, Sacred, TensorBoard or infinito track, mlflow:URI, or - for standard input"
 )
-TRACKERS = (mlflow_store, sacred, tensorboard)  # whose runs are folders
+TRACKERS = (register, mlflow_store, sacred, tensorboard)  # whose runs are folders
 SERVERS = ("mlflow:", "http://", "https://", "databricks")
 
 
