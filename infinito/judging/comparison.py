@@ -172,9 +172,12 @@ def _paired(found: dict[str, Any], both: tuple[Array, Array], mine: Sample, othe
         "more_runs_for_80_percent_power": _further_pairs(mean, sd, n, alpha),
     }
     if asked.pairing == "fold":
+        found["more_runs_for_80_percent_power"] = None  # more folds would share more, and count for less
+        if asked.smallest_effect:
+            remarks.append("Equivalence is not tested over folds.")
         return
     if asked.smallest_effect:
-        found["p_equivalence"] = float(paired.tost(d, asked.smallest_effect, alpha).p)
+        found["p_equivalence"] = float(paired.tost(d, _margin(found, asked), alpha).p)
     if min(np.ptp(both[0]), np.ptp(both[1])) > 0:
         r = float(np.corrcoef(*both).item(1))
         found["correlation_of_arms"] = r
@@ -195,16 +198,25 @@ def _guessed(metric: str, mine: Sample, other: Sample, asked: Asked) -> list[str
     return [f"With what failed counted as guessing ({metric} {guess:g}) the mean difference is {difference:+.3f}."]
 
 
+def _margin(found: dict[str, Any], asked: Asked) -> float:
+    """The smallest effect in the unit of the figures, which are shares where people speak of percentage points."""
+    assert asked.smallest_effect is not None
+    return asked.smallest_effect / 100 if found["unit"] == "percentage points" else asked.smallest_effect
+
+
 def _further_pairs(mean: float, sd: float, n: int, alpha: float) -> int | None:
     if mean == 0 or sd == 0:
         return None
     effect, z = mean / sd, stats.norm.isf(alpha / 2)
     needed = ((z + stats.norm.ppf(0.8)) / effect) ** 2 + z**2 / 2
-    if needed < MANY:
-        if needed + 5 < n:  # the normal approximation is short by less than that
-            return 0
-        needed = paired.pairs_needed(effect, alpha=alpha)
-    return max(0, math.ceil(needed) - n)
+    if needed >= MANY:
+        return max(0, math.ceil(needed) - n)
+    if needed + 5 < n:  # the normal approximation is short by less than that
+        return 0
+    pairs = max(2, math.floor(needed) - 4)
+    while paired.power(effect, pairs, alpha) < 0.8:
+        pairs += 1
+    return max(0, pairs - n)
 
 
 def _unpaired(found: dict[str, Any], a: Array, b: Array, asked: Asked) -> None:
@@ -221,7 +233,7 @@ def _unpaired(found: dict[str, Any], a: Array, b: Array, asked: Asked) -> None:
         "more_runs_for_80_percent_power": unpaired.further_runs(a, b, alpha=asked.alpha),
     }
     if asked.smallest_effect:
-        found["p_equivalence"] = unpaired.tost(a, b, asked.smallest_effect, asked.alpha).p
+        found["p_equivalence"] = unpaired.tost(a, b, _margin(found, asked), asked.alpha).p
 
 
 def _over_items(found: dict[str, Any], difference: float, asked: Asked) -> None:

@@ -62,6 +62,11 @@ def judged(
             f"{unknown[0]!r} or "
             f"--lower {unknown[0]!r}"
         )
+    if smallest_effect is not None and len(ways) > 1:
+        raise ValueError(
+            f"--smallest-effect: found it with {len(ways)} metrics ({', '.join(ways)}), each with a unit of its own; "
+            "allowed: with one (--metric NAME)"
+        )
     _one_unit(runs)
     pairing = results.pairing if paired is None else None
     if paired:

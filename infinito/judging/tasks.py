@@ -3,6 +3,7 @@
 Figures of different tasks meet only as ranks, as wins, or in the spread of the runs of each task as the unit.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,7 +98,9 @@ def _pair(
     if len(both) < 2:
         return None
     a, b = ([here[arm] for here in both.values()] for arm in (candidate, baseline))
-    differences = np.array([x.mean() - y.mean() for x, y in zip(a, b, strict=True)])
+    means = [(np.sort(x).mean(), np.sort(y).mean()) for x, y in zip(a, b, strict=True)]
+    # in any order of the runs the same, and what differs by rounding only is equal
+    differences = np.array([0.0 if math.isclose(x, y, rel_tol=1e-12) else x - y for x, y in means])
     won = across.wins(differences)
     unit = across.spreads([a, b])
     flat = [place[0] for place, one in zip(both, unit, strict=True) if one == 0]

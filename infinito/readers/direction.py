@@ -28,6 +28,8 @@ def direction(metric: str) -> Direction | None:
     known = {*words, *joined}
     if "log" in known and "likelihood" in known or "loglikelihood" in known:
         found: Direction = "higher"
+    elif "win" in known and "loss" in known:
+        return None
     elif "error" in known or "loss" in known or "logloss" in known:
         found = "lower"
     else:
@@ -35,6 +37,6 @@ def direction(metric: str) -> Direction | None:
         if bool(lower) == bool(higher):
             return None
         found = "lower" if lower else "higher"
-    if NEGATED & known:
+    if words[0] in NEGATED:  # neg_mean_squared_error; f1_negative is the F1 of a class
         return "lower" if found == "higher" else "higher"
-    return found
+    return None if NEGATED & known else found

@@ -56,7 +56,7 @@ def figures(results: Results, options: Options) -> tuple[pd.DataFrame, list[str]
 
 
 def _counted(rows: pd.DataFrame) -> str:
-    by = rows.groupby("arm").size()
+    by = rows.drop_duplicates(["arm", "task", "run", "seed"]).groupby("arm", sort=False).size()
     return "Runs " + ", ".join(f"{arm or 'all'}: {n}" for arm, n in by.items())
 
 
@@ -77,9 +77,13 @@ def _unfinished(rows: pd.DataFrame, what: str) -> str:
 def _ends(table: pd.DataFrame, identity: list[str], options: Options) -> tuple[pd.DataFrame, list[str]]:
     """The part of every curve that counts; figures of metrics without steps are no curves, and stay as they are."""
     stepped = table.groupby(["task", "metric"])["step"].transform("count") > 0
-    single, curves = table[~stepped], table[stepped].dropna(subset=["step"])
+    curves = table[stepped].dropna(subset=["step"])
+    # a run that has a figure without a step, and no curve: its final one
+    bare = stepped & table["step"].isna() & ~table.set_index(identity).index.isin(curves.set_index(identity).index)
+    single = table[~stepped | bare]
     curves, remarks = _without_repeats(curves, [*identity, "step"])
-    alive = curves.dropna(subset=["value"])
+    alive, more = _survivors(curves, identity)
+    remarks += more
     if options.at is not None:
         first, end = options.at
         chosen = alive[alive["step"].between(first, end)]
@@ -99,6 +103,21 @@ def _ends(table: pd.DataFrame, identity: list[str], options: Options) -> tuple[p
     lost = curves.drop_duplicates(identity).merge(found[identity], on=identity, how="left", indicator=True)
     lost = lost[lost["_merge"] == "left_only"].drop(columns="_merge").assign(value=np.nan)
     return pd.concat([single, found, lost], ignore_index=True), [*remarks, *said]
+
+
+def _survivors(curves: pd.DataFrame, identity: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The figures of curves, less those of runs that have none from some step on at which other runs have one."""
+    alive, lost = curves.dropna(subset=["value"]), curves[curves["value"].isna()]
+    if lost.empty:
+        return alive, []
+    lost = lost.merge(alive[["task", "metric", "step"]].drop_duplicates(), on=["task", "metric", "step"])
+    ends = alive.groupby(identity)["step"].max().rename("end").reset_index()
+    lost = lost.merge(ends, on=identity, how="left")
+    gone = lost[~(lost["step"] < lost["end"])].drop_duplicates(identity)
+    if gone.empty:
+        return alive, []
+    kept = ~alive.set_index(identity).index.isin(gone.set_index(identity).index)
+    return alive[kept], [f"{_counted(gone)} have no figure from some step on (diverged?), and so none that counts."]
 
 
 def _last(alive: pd.DataFrame, identity: list[str], number: int) -> tuple[pd.DataFrame, list[str]]:
@@ -223,5 +242,6 @@ def _ambiguous(twice: pd.DataFrame, keys: list[str]) -> str:
     first = twice.iloc[0]
     same = twice[(twice[keys] == first[keys]).all(axis=1)]
     where = ", ".join(f"{key} {first[key]}" for key in keys if str(first[key]) != "")
+    apart = "tell them apart (--run COLUMN)" if "run" in keys else "say what differs (--task COLUMN, --arm COLUMN)"
     values = " and ".join(f"{value:g}" for value in same["value"].head(2))
-    return f"found {values} for {where}: two runs under one name; tell them apart (--run COLUMN), or take one out"
+    return f"found {values} for {where}: two runs under one name; {apart}, or take one out"

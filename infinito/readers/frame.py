@@ -11,6 +11,7 @@ from infinito.readers.numbers import numbers
 from infinito.readers.pattern import compiled
 from infinito.readers.results import COLUMNS, Options, Results
 from infinito.readers.roles import (
+    ARM,
     FOLD,
     METRIC,
     RUN,
@@ -28,6 +29,7 @@ from infinito.readers.roles import (
     told,
 )  # fmt: skip
 
+SEEDS = r"(?i)(seed|run|fold|s)?[ _=-]?\d+(\.0+)?"
 TEXT = ("arm", "task", "metric", "run", "seed", "status", "source")
 
 
@@ -124,8 +126,15 @@ def _over_folds(table: pd.DataFrame, fold: np.ndarray, name: str) -> tuple[pd.Da
     if not table.duplicated(keys).any() or table.assign(fold=fold).duplicated([*keys, "fold"]).any():
         return table, []
     rest = {key: (key, "first") for key in table.columns if key not in (*keys, "value", "run")}
-    means = table.groupby(keys, sort=False, dropna=False, as_index=False).agg(value=("value", "mean"), **rest)
-    return means, [f"Of every seed the mean over its {name}s: folds share examples, and are no runs of their own."]
+    groups = table.groupby(keys, sort=False, dropna=False, as_index=False)
+    means = groups.agg(value=("value", "mean"), folds=("value", "count"), **rest)
+    whole = means.pop("folds") == len(np.unique(fold))
+    said = [f"Of every seed the mean over its {name}s: folds share examples, and are no runs of their own."]
+    if not whole.all():
+        said.append(
+            f"{int((~whole).sum())} seeds lack a {name}: no figure, as the mean of the others is one of another test."
+        )
+    return means.assign(value=means["value"].where(whole)), said
 
 
 def completed(table: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -177,9 +186,16 @@ def _cleaned(frame: pd.DataFrame, source: str) -> tuple[pd.DataFrame, list[str]]
             frame = frame[~repeated]
         summary = pd.Series(False, index=frame.index)
         for column in columns[:4]:
-            names = [name for name in frame[column].dropna().unique() if SUMMARY.fullmatch(str(name))]
+            counts = frame[column].value_counts()
+            of_arms = column in named(columns, ARM)
+            names = [
+                str(name) for name, n in counts.items() if SUMMARY.fullmatch(str(name)) and (n == 1 or not of_arms)
+            ]
             if names:
                 summary |= frame[column].isin(names)
+        seeds = named(frame.columns, (*SEED, *FOLD))
+        if seeds:  # an arm may be called mean, as a kind of pooling; its runs have seeds
+            summary &= ~frame[seeds[0]].astype("string").str.fullmatch(SEEDS).fillna(False).astype(bool)
         if summary.any() and not summary.all() and not named(columns, METRIC):
             names = [
                 next(str(x) for x in frame.loc[i, columns[:4]] if SUMMARY.fullmatch(str(x)))
@@ -196,7 +212,7 @@ def _cleaned(frame: pd.DataFrame, source: str) -> tuple[pd.DataFrame, list[str]]
 def _without_labels(frame: pd.DataFrame, seed: str, source: str) -> tuple[pd.DataFrame, list[str]]:
     """Without rows whose seed is no number, where those of most others are one: they sum up, and are no runs."""
     text = frame[seed].astype("string").str.strip()
-    number = text.str.fullmatch(r"(?i)(seed|run|fold|s)?[ _=-]?\d+(\.0+)?")
+    number = text.str.fullmatch(SEEDS)
     labels = frame[text.notna() & ~number.fillna(False)]
     if labels.empty or len(labels) >= len(frame) / 2:
         return frame, []

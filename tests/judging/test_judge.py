@@ -124,7 +124,7 @@ def test_equivalence_needs_a_margin() -> None:
 
 
 def test_null_is_null() -> None:
-    """Of many comparisons of equal arms a twentieth has p < 0.05, by Welch and by pairs."""
+    """Of many comparisons of equal arms, whose variances differ, a twentieth has p < 0.05."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, (2, 2000, 10))
     scale = np.array([1.0, 3.0])[:, None]

@@ -1,14 +1,18 @@
 """Tables that invite a wrong answer: what is no run, no metric, no curve, and what must be asked for."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from infinito.judging.comparison import _further_pairs
 from infinito.judging.runs import asked_of
 from infinito.readers import Options, read
+from infinito.readers.direction import direction
+from infinito.statistics import paired
 
 DRAWS = np.random.default_rng(0).normal(0.8, 0.01, (2, 12))
 
@@ -176,3 +180,58 @@ def test_one_arm_by_its_name(tmp_path: Path) -> None:
     rows = "\n".join(f"a,{seed},{x}" for seed, x in enumerate(DRAWS[0]))
     found = judged(tmp_path, "arm,seed,accuracy\n" + rows, baseline="a")
     assert not found["comparisons"] and found["arms"][0]["arm"] == "a"
+
+
+def test_arms_may_be_called_as_summaries_are(tmp_path: Path) -> None:
+    text = table().replace("\nb,", "\nmean,").replace("\na,", "\nmax,")
+    found = judged(tmp_path, text, baseline="mean")
+    assert found["comparisons"][0]["n_pairs"] == 12 and found["comparisons"][0]["candidate"] == "max"
+
+
+def test_the_smallest_effect_is_in_the_unit_that_is_printed(tmp_path: Path) -> None:
+    rows = [
+        f"{arm},{seed},{100 * (DRAWS[i, seed] + 0.03 * i):.3f} %" for i, arm in enumerate("ba") for seed in range(12)
+    ]
+    text = "arm,seed,accuracy\n" + "\n".join(rows)
+    assert judged(tmp_path, text, smallest_effect=0.5)["comparisons"][0]["verdict"] == "BETTER"
+    assert judged(tmp_path, text, smallest_effect=10.0)["comparisons"][0]["verdict"] == "EQUIVALENT"
+
+
+@pytest.mark.parametrize(
+    "name, way", [("neg_mean_squared_error", "higher"), ("f1_negative", None), ("win_loss_ratio", None)]
+)
+def test_a_word_of_negation_turns_a_name_only_in_front(name: str, way: str | None) -> None:
+    assert direction(name) == way
+
+
+def test_a_curve_that_ends_in_nothing_is_a_lost_run_and_shortens_no_other(tmp_path: Path) -> None:
+    rows = [
+        f"{arm},{seed},{step},{'nan' if arm == 'a' and seed == 3 and step > 2 else 10 - step + DRAWS[i, seed]}"
+        for i, arm in enumerate("ba") for seed in range(12) for step in range(1, 6)
+    ]  # fmt: skip
+    found = judged(tmp_path, "arm,seed,step,loss\n" + "\n".join(rows))
+    one = found["comparisons"][0]
+    assert one["n_pairs"] == 11 and one["mean_baseline"] == pytest.approx(5 + DRAWS[0].mean(), abs=1e-9)
+    assert one["without_a_figure"] == {"a": [1, 12]} and "a: 1 have no figure from some step on" in said(found)
+
+
+def test_a_seed_that_lacks_a_fold_has_no_mean(tmp_path: Path) -> None:
+    rows = [f"{arm},{seed},{fold},{'' if arm == 'a' and seed == fold == 0 else fold + seed / 100}"
+            for arm in "ba" for seed in range(12) for fold in range(4)]  # fmt: skip
+    found = judged(tmp_path, "arm,seed,fold,accuracy\n" + "\n".join(rows))
+    assert found["comparisons"][0]["n_pairs"] == 11 and found["comparisons"][0]["difference"]["value"] == 0
+    assert "1 seeds lack a fold" in said(found)
+
+
+def test_rounding_wins_no_task(tmp_path: Path) -> None:
+    arms = (("a", (0.1, 0.2, 0.3)), ("b", (0.3, 0.2, 0.1)))
+    rows = [f"{arm},{task},{seed},{x}" for task in ("t", "u") for arm, xs in arms
+            for seed, x in enumerate(xs)]  # fmt: skip
+    (over,) = judged(tmp_path, "arm,task,seed,accuracy\n" + "\n".join(rows))["across_tasks"]
+    assert (over["comparisons"][0]["wins"], over["comparisons"][0]["ties"]) == (0, 2)
+
+
+def test_further_pairs_are_those_that_have_the_power() -> None:
+    for effect in (0.05, 0.2, 0.5, 1.0, 3.0):
+        ours = _further_pairs(effect, 1.0, 2, 0.05)
+        assert ours is not None and ours + 2 == max(2, math.ceil(paired.pairs_needed(effect)))
