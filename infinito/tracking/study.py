@@ -34,8 +34,9 @@ def log(study: Study) -> None:
     try:
         if names and (found := list(records(study.folder))):
             trackers.send_or_warn(found, names)
-    except (OSError, ValueError) as error:
-        logger.warning("runs not logged: %s; later: infinito log", " ".join(str(error).split())[:200])
+    except Exception as error:  # the runs are trained and saved, and no tracker's fault may cost them
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        logger.warning("runs not logged: %s; later: infinito log", said)
 
 
 def records(folder: Path) -> Iterator[Record]:
