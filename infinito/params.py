@@ -422,7 +422,10 @@ class Tracking(Section):
     """Where runs are logged when they are done; no stage depends on it."""
 
     mlflow: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None  # a tracking server
-    store: Line | None = None  # folder of records, from that of the study
+    # folders, from that of the study
+    store: Line | None = None  # of records
+    tensorboard: Line | None = None  # of event files
+    wandb: Line | None = None  # of offline runs of Weights & Biases
 
 
 class Params(Section):

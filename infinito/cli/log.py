@@ -19,12 +19,12 @@ def log(
     to: Annotated[
         list[str] | None,
         typer.Option(
-            help="http://SERVER of MLflow, or a folder; may be repeated.",
+            help="http://SERVER of MLflow, a folder, tensorboard:FOLDER or wandb:FOLDER; may be repeated.",
             show_default="what params.yaml says under tracking",
         ),
     ] = None,
 ) -> None:
-    """Log finished runs to MLflow or a store. What is there already is left alone."""
+    """Log finished runs to MLflow, a store, TensorBoard or W&B (offline). What is there already is left alone."""
     from infinito.study import load_study
     from infinito.tracking import study as studies
     from infinito.tracking import targets

@@ -59,5 +59,5 @@ def track(
         file=sys.stderr,
     )
     if others:
-        targets.send_or_warn([record], others)
+        targets.send_or_warn([record], others, folder.path)
     raise typer.Exit(code)

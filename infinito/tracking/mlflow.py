@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ CONNECTIONS = 4
 MOST_METRICS, MOST_PARAMS, MOST_FOUND = 1000, 100, 1000  # of a call, as the server has it
 LONGEST_PARAM, LONGEST_TAG = 6000, 5000
 STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", KILLED: "KILLED", DIED: "KILLED", RUNNING: "RUNNING"}
+FINAL = ".final"  # behind the name of a figure that is not the last of the curve of its name
 ID, SEEDS, PARENT = "infinito.id", "infinito.seeds", "mlflow.parentRunId"
 
 
@@ -36,6 +38,7 @@ class Server:
 
     def __init__(self, uri: str) -> None:
         self.uri, self.parts, self.kept = uri, urlsplit(uri), threading.local()
+        self.opened: list[http.client.HTTPConnection] = []
         self.headers = {"Content-Type": "application/json"}
         user, token = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_TOKEN")
         if user:
@@ -71,6 +74,11 @@ class Server:
             raise OSError(f"{self.uri}{path}: {answer.status} {found.get('message', answer.reason)}")
         return found if isinstance(found, dict) else {}
 
+    def close(self) -> None:
+        """Close the connections of all threads: a server that is to stop waits for those that are open."""
+        for connection in self.opened:
+            connection.close()
+
     def _connected(self) -> http.client.HTTPConnection:
         host, port = self.parts.hostname or "", self.parts.port
         if self.parts.scheme == "https":
@@ -79,6 +87,7 @@ class Server:
         else:
             connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
         self.kept.connection = connection
+        self.opened.append(connection)
         return connection
 
     def runs(self, experiments: Sequence[str], condition: str = "") -> Iterator[Json]:
@@ -107,7 +116,12 @@ class Server:
 
 def send(runs: Sequence[Record], uri: str, progress: Progress, source: Path | None = None) -> Sent:
     """Log runs, those that are not there and finished yet; see `targets.send`."""
-    server, new, through = Server(uri), 0, 0
+    with closing(Server(uri)) as server:
+        return _send(runs, server, progress, source)
+
+
+def _send(runs: Sequence[Record], server: Server, progress: Progress, source: Path | None) -> Sent:
+    new, through = 0, 0
     experiments = server.experiments()
     for name in dict.fromkeys(record.name for record in runs):
         if name not in experiments:
@@ -161,7 +175,7 @@ def _log(server: Server, experiment: str, parent: str, record: Record, there: Js
     params = [
         {"key": key, "value": str(value)[:LONGEST_PARAM]} for key, value in (record.params | record.seeds).items()
     ]
-    points = [(name, 0.0, value) for name, value in record.metrics.items() if name not in record.curves]
+    points = [(name, 0.0, value) for name, value in _final(record).items()]
     points += [(name, step, value) for name, curve in record.curves.items() for step, value in curve]
     metrics = [
         {"key": name, "value": _number(value), "timestamp": end, "step": int(step)} for name, step, value in points
@@ -181,6 +195,17 @@ def _log(server: Server, experiment: str, parent: str, record: Record, there: Js
         _end(server, run, record.status, end)
 
 
+def _final(record: Record) -> dict[str, float]:
+    """The final figures, without those that end their curves: the server takes the last of a curve for them."""
+    last = {name: max(curve)[1] for name, curve in record.curves.items() if curve}
+    own = {name: value for name, value in record.metrics.items() if name not in last}
+    return own | {
+        name + FINAL: value
+        for name, value in record.metrics.items()
+        if name in last and value != last[name] and not (math.isnan(value) and math.isnan(last[name]))
+    }
+
+
 def _keep(server: Server, place: str, name: str, content: bytes) -> None:
     """A file beside a run, where the server takes files."""
     if place.startswith("mlflow-artifacts:"):
@@ -198,18 +223,19 @@ def records(uri: str) -> Iterator[Record]:
     Raises:
         OSError: the server does not answer.
     """
-    server = Server(uri)
-    for name, experiment in server.experiments().items():
-        found = list(server.runs([experiment]))
-        above = {_tags(run).get(PARENT) for run in found}
-        for run in found:
-            if run["info"]["run_id"] not in above and _tags(run).get(ID) != "parent":
-                yield _record(run, name)
+    with closing(Server(uri)) as server:
+        for name, experiment in server.experiments().items():
+            found = list(server.runs([experiment]))
+            above = {_tags(run).get(PARENT) for run in found}
+            for run in found:
+                if run["info"]["run_id"] not in above and _tags(run).get(ID) != "parent":
+                    yield _record(run, name)
 
 
 def _record(run: Json, experiment: str) -> Record:
     info, data, tags = run["info"], run.get("data", {}), _tags(run)
     given = {entry["key"]: scalar(entry["value"]) for entry in data.get("params", [])}
+    metrics = {entry["key"]: float(entry["value"]) for entry in data.get("metrics", [])}
     known = set(json.loads(tags.get(SEEDS, "[]"))) or {name for name in given if is_seed(name)}
     commit = tags.get("mlflow.source.git.commit", "")
     return Record(
@@ -222,7 +248,8 @@ def _record(run: Json, experiment: str) -> Record:
         design=tags.get("design", ""),
         params={name: value for name, value in given.items() if name not in known},
         seeds={name: value for name, value in given.items() if name in known},
-        metrics={entry["key"]: float(entry["value"]) for entry in data.get("metrics", [])},
+        metrics={name: value for name, value in metrics.items() if not name.endswith(FINAL)}
+        | {name.removesuffix(FINAL): value for name, value in metrics.items() if name.endswith(FINAL)},
         tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
         dirty={"true": True, "false": False}.get(tags.get("dirty", "")),
         code=tags.get("code") or commit[:10],

@@ -25,7 +25,9 @@ def targets(study: Study) -> list[str]:
     if wanted is None:
         return []
     found = [wanted.mlflow] if wanted.mlflow else []
-    return found + ([str(study.folder / wanted.store)] if wanted.store else [])
+    found += [str(study.folder / wanted.store)] if wanted.store else []
+    found += [f"tensorboard:{study.folder / wanted.tensorboard}"] if wanted.tensorboard else []
+    return found + ([f"wandb:{study.folder / wanted.wandb}"] if wanted.wandb else [])
 
 
 def log(study: Study) -> None:

@@ -1,4 +1,5 @@
-"""Where records are sent to and read from, by name: a folder, or http://SERVER of MLflow."""
+"""Where records are sent to and read from, by name: a folder, or http://SERVER of MLflow; TensorBoard and W&B are only
+written."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,8 @@ from infinito.tracking import store
 from infinito.tracking.record import Record
 
 logger = logging.getLogger(__name__)
-ALLOWED = "a folder, or http://SERVER of MLflow"
+STORES = "a folder, or http://SERVER of MLflow"
+ALLOWED = f"{STORES}, or tensorboard:FOLDER, or wandb:FOLDER"
 
 Progress = Callable[[int], None]
 
@@ -34,9 +36,12 @@ def folder_and_copy(name: str | None) -> tuple[store.Folder, list[str]]:
 
 
 def kind(name: str) -> str:
-    """folder or mlflow; raises ValueError for another scheme."""
+    """folder, mlflow, tensorboard or wandb; raises ValueError for another scheme."""
     if name.startswith(("http://", "https://")):
         return "mlflow"
+    for exporter in ("tensorboard", "wandb"):
+        if name.startswith(f"{exporter}:"):
+            return exporter
     if "://" in name:
         raise ValueError(f"store: found {name!r}; allowed: {ALLOWED}")
     return "folder"
@@ -52,10 +57,12 @@ def records(name: str) -> Iterator[Record]:
     """
     if kind(name) == "folder":
         yield from store.Folder(Path(name)).records()
-    else:
+    elif kind(name) == "mlflow":
         from infinito.tracking import mlflow
 
         yield from mlflow.records(name)
+    else:
+        raise ValueError(f"store: found {name!r}, which is only written; allowed: {STORES}")
 
 
 def send(runs: Sequence[Record], name: str, progress: Progress = lambda done: None, source: Path | None = None) -> Sent:
@@ -69,7 +76,7 @@ def send(runs: Sequence[Record], name: str, progress: Progress = lambda done: No
 
     Raises:
         OSError: it does not answer, or can't be written.
-        ValueError: it is none.
+        ValueError: it is none, or needs a package that is not installed.
     """
     if kind(name) == "folder":
         target = store.Folder(Path(name))
@@ -78,6 +85,15 @@ def send(runs: Sequence[Record], name: str, progress: Progress = lambda done: No
             target.put(record)
             progress(number + 1)
         return Sent(len(new), len(runs) - len(new))
+    place = Path(name.partition(":")[2])
+    if kind(name) == "tensorboard":
+        from infinito.tracking import tensorboard
+
+        return tensorboard.send(runs, place, progress)
+    if kind(name) == "wandb":
+        from infinito.tracking import wandb
+
+        return wandb.send(runs, place, progress)
     from infinito.tracking import mlflow
 
     return mlflow.send(runs, name, progress, source)
