@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from infinito.tracking.parameters import is_seed, scalar
 from infinito.tracking.record import DIED, FAILED, FINISHED, KILLED, RUNNING, Json, Record
+from infinito.tracking.store import attachments
 from infinito.tracking.targets import Progress, Sent
 
 API = "/api/2.0/mlflow"
@@ -188,7 +189,7 @@ def _log(server: Server, experiment: str, parent: str, record: Record, there: Js
     place = there.get("artifact_uri", "")
     if source is not None or record.facts.get("command"):  # a registered run brings its whole record
         _keep(server, place, "record.json", json.dumps(record.to_json(), indent=2, ensure_ascii=False).encode())
-        for name in filter(None, [(record.facts.get("git") or {}).get("diff"), record.facts.get("log")]):
+        for name in attachments(record):
             if source and (source / name).is_file():
                 _keep(server, place, Path(name).name, (source / name).read_bytes())
     if record.status != RUNNING:

@@ -11,6 +11,7 @@ on a shared disk, be copied into another one, or be pushed and pulled by DVC, an
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,21 @@ class Folder:
         yield from sorted(map(settled, found), key=lambda record: (record.began, record.id))
 
     def __contains__(self, record: Record) -> bool:
-        return (self.path / "runs" / f"{record.id}.json").is_file()
+        """Whether it is here, and has come to its end."""
+        file = self.path / "runs" / f"{record.id}.json"
+        return file.is_file() and parsed(file.read_bytes(), str(file)).status != RUNNING
+
+    def attach(self, record: Record, source: Path) -> None:
+        """Copy the log and the difference of code of a run that is registered in another store, where it has them."""
+        for name in attachments(record):
+            if (source / name).is_file():
+                with replacing(self.path / name) as temporary:
+                    shutil.copyfile(source / name, temporary)
+
+
+def attachments(record: Record) -> list[str]:
+    """The names below its store of the files that belong to a run."""
+    return [name for name in ((record.facts.get("git") or {}).get("diff"), record.facts.get("log")) if name]
 
 
 def parsed(content: bytes, where: str) -> Record:

@@ -82,6 +82,8 @@ def send(runs: Sequence[Record], name: str, progress: Progress = lambda done: No
         target = store.Folder(Path(name))
         new = [record for record in runs if record not in target]
         for number, record in enumerate(new):
+            if source is not None:
+                target.attach(record, source)
             target.put(record)
             progress(number + 1)
         return Sent(len(new), len(runs) - len(new))

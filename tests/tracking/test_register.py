@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from infinito.tracking.parameters import of_command
 from infinito.tracking.record import FINISHED, Record
 from infinito.tracking.store import Folder
 from infinito.tracking.table import groups
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Infinito
 
 SCRIPT = """
 import argparse, json, pathlib
@@ -96,6 +98,53 @@ def test_a_tracker_that_was_killed_leaves_a_run_that_died(tmp_path: Path) -> Non
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert [record.status for record in records(tmp_path)] == ["DIED"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_end_is_killed_and_says_so(number: signal.Signals, tmp_path: Path) -> None:
+    process = begun(tmp_path, "--", "sh", "-c", "echo up; exec sleep 30")
+    assert process.stdout is not None and process.stdout.readline() == "up\n"
+    if number == signal.SIGINT:  # a terminal sends it to both
+        (child,) = (Path(f"/proc/{process.pid}/task/{process.pid}/children")).read_text().split()
+        os.kill(int(child), number)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    (record,) = records(tmp_path)
+    assert process.returncode == record.facts["exit_code"] == 128 + number and "Traceback" not in err
+    assert record.status == "KILLED" and record.facts["remarks"] == [f"ended by {number.name}"]
+
+
+def test_runs_are_shown_chosen_and_verified(
+    repository: Path, infinito: Infinito, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--metrics", "out/metrics.json", "--outputs", "out", "--", sys.executable, "train.py", "--lr", "0.1"]
+    assert tracked(repository, *words, "--seed", "3")[0] == 0
+    (record,) = records(repository)
+    monkeypatch.chdir(repository)
+    store = ("--store", "store")
+    assert json.loads(infinito("runs", *store, "--show", record.id[:4]).stdout)["seeds"] == {"seed": 3}
+    assert "all of 1 outputs have their hashes" in infinito("runs", *store, "--verify", record.id).stdout
+    (repository / "out/metrics.json").write_text("{}")
+    changed = infinito("runs", *store, "--verify", record.id)
+    assert (changed.returncode, changed.stdout) == (1, "out/metrics.json: changed since the run wrote it\n")
+    for conditions, number in (("lr=0.1", 1), ("lr>0.1", 0), ("lr<=0.1 name~TRAIN seed!=4", 1), ("seed=4", 0)):
+        found = infinito("runs", *store, "--where", conditions, "--each", "--json")
+        assert found.returncode == 0 and len(json.loads(found.stdout)) == number, conditions
+    assert "--where: found 'depth'; allowed: " in refused("runs", *store, "--where", "depth=3")
+    assert "--where: found 'lr'; allowed: NAME=VALUE" in refused("runs", *store, "--where", "lr")
+    assert "found no 'zz' among the 1 runs of store" in refused("runs", *store, "--show", "zz")
+
+
+def test_a_store_is_copied_with_logs_and_differences(repository: Path, infinito: Infinito) -> None:
+    (repository / "train.py").write_text(SCRIPT + "print('changed')\n")
+    tracked(repository, "--", sys.executable, "train.py", "--lr", "1", "--seed", "1")
+    source, target = repository / "store", repository / "team"
+    (record,) = records(repository)
+    Folder(target).put(replace(record, status="RUNNING"))  # as it was there before its end
+    done = infinito("log", "--store", str(source), "--to", str(target))
+    assert f"{target}: 1 runs logged, 0 were there" in done.stdout, done
+    names = [sorted(path.relative_to(top) for path in top.rglob("*.*")) for top in (source, target)]
+    assert names[0] == names[1] and len(names[0]) == 3 and list(Folder(target).records()) == [record]
 
 
 def test_five_at_once_are_five_runs(repository: Path) -> None:
