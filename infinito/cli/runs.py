@@ -12,6 +12,8 @@ from rich.table import Table
 from infinito.cli.app import app, console, plain
 from infinito.cli.track import StoreName
 
+MOST_COLUMNS = 2  # of settings
+
 
 @app.command(
     epilog="Examples: infinito runs --where 'lr=0.1 model~gpt' --metric test_loss; infinito runs --show 3f9a2c; a run "
@@ -68,7 +70,7 @@ def runs(
     elif as_csv or each:
         _csv(rows)
     else:
-        _table(rows, len(found))
+        _table(rows, len(found), by or [])
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -83,12 +85,18 @@ def _csv(rows: list[dict[str, Any]]) -> None:
     writer.writerows(flat)
 
 
-def _table(rows: list[dict[str, Any]], number: int) -> None:
+def _table(rows: list[dict[str, Any]], number: int, by: list[str]) -> None:
     screen = console()
     settings = list(dict.fromkeys(key for row in rows for key in row["settings"]))
-    shown = Table(
-        *map(plain, settings), "metric", "n", "mean", "95 % interval", "sd", "best", "failed", "running", "dirty", ""
-    )
+    if len(settings) > MOST_COLUMNS:  # as many columns would be too narrow to read
+        rows = [{**row, "settings": {"settings": _joined(row["settings"])}} for row in rows]
+        settings = ["settings"]
+    shown = Table()
+    for name in [*map(plain, settings), "metric"]:
+        shown.add_column(name, overflow="fold")  # whole, in as many lines as it takes
+    for name in ("n", "mean", "95 % interval", "sd", "best", "failed", "running", "dirty"):
+        shown.add_column(name, no_wrap=True)
+    shown.add_column("")
     for row in rows:
         cells = [_short(row["settings"].get(key)) for key in settings]
         interval = plain(f"[{row['ci_low']:.4g}, {row['ci_high']:.4g}]") if row["ci_low"] is not None else ""
@@ -97,7 +105,15 @@ def _table(rows: list[dict[str, Any]], number: int) -> None:
         figures = [f"{row['n']:,}", _short(row["value"]), interval, _short(row["sd"]), best]
         shown.add_row(*cells, plain(row["metric"]), *figures, *counts, plain(row["note"]))
     screen.print(shown)
-    screen.print(f"{number:,} runs, grouped by everything but the seeds")
+    screen.print(plain(f"{number:,} runs, grouped by {', '.join(by) or 'everything but the seeds'}"))
+
+
+def _joined(settings: dict[str, Any]) -> str:
+    return " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in settings.items()
+        if value not in (None, "")
+    )
 
 
 def _short(value: Any) -> str:
