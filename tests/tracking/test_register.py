@@ -105,8 +105,9 @@ def test_a_run_that_is_told_to_end_is_killed_and_says_so(number: signal.Signals,
     process = begun(tmp_path, "--", "sh", "-c", "echo up; exec sleep 30")
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     if number == signal.SIGINT:  # a terminal sends it to both
-        (child,) = (Path(f"/proc/{process.pid}/task/{process.pid}/children")).read_text().split()
-        os.kill(int(child), number)
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            if Path(f"/proc/{child}/comm").read_text().strip() in ("sh", "sleep"):
+                os.kill(int(child), number)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     (record,) = records(tmp_path)
