@@ -56,8 +56,13 @@ def test_a_yaml_block_is_valid_beside_what_it_leaves_out(block: str) -> None:
         TypeAdapter(params.Prepare).validate_python(ARRAYS | found)
         return
     whole = yaml.safe_load(yaml.safe_dump(TINY))
+    if found.get("prepare", {}).get("task") == "command":
+        whole = parse_yaml((ROOT / "infinito/cli/template/params_command.yaml").read_text(), "template")
     for section, content in found.items():
         if section == "prepare":  # a block that shows it shows all of it
+            whole[section] = content
+            continue
+        if section == "tracking":  # which no study needs
             whole[section] = content
             continue
         for key, value in content.items():
