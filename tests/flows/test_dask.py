@@ -225,6 +225,7 @@ class Look:
 
     name: str
     folder: Path
+    unit: str = "looks"
     steps: int = 1
 
 
