@@ -17,7 +17,7 @@ from tests.rerecorded import rerecord
 
 
 def test_stages_are_the_sections_of_params() -> None:
-    assert list(STAGES) == [name for name in params.Params.model_fields if name != "study"]
+    assert list(STAGES) == [name for name in params.Params.model_fields if name not in ("study", "tracking")]
 
 
 def test_the_verdict_is_computed_from_the_pairs(finished_study: Path) -> None:
