@@ -15,6 +15,7 @@ from infinito.judging.sample import Samples
 from infinito.statistics.paired import Array, adjust
 
 OWN = "each task's own metric"
+MOST = 20_000  # runs; drawing more of them anew takes minutes
 TAUS = 101  # points of a performance profile
 
 Scores = dict[str, list[Array]]  # by arm: the runs of every task, signed so that larger is better
@@ -63,6 +64,9 @@ def _over(
         for place, here in ((place, samples[place]) for place in places)
     }
     remarks = []
+    many = sum(len(x) for here in scores.values() for x in here.values()) > MOST
+    if many:
+        remarks.append(f"More than {MOST:,} runs: intervals over tasks, ranks and profiles are left out.")
     whole = [place for place in places if len(scores[place]) == len(arms)]
     for place in places:
         lacking = [arm for arm in arms if arm not in scores[place]]
@@ -71,14 +75,14 @@ def _over(
     comparisons = [
         found
         for candidate, baseline in pairs
-        if (found := _pair(candidate, baseline, scores, metric == OWN, asked.alpha, remarks)) is not None
+        if (found := _pair(candidate, baseline, scores, metric == OWN, many, asked.alpha, remarks)) is not None
     ]
     return {
         "metric": metric,
         "tasks": [task for task, _ in places],
         "comparisons": comparisons,
         "remarks": list(dict.fromkeys(remarks)),
-    } | _all_arms(arms, [scores[place] for place in whole], [task for task, _ in whole], asked)
+    } | _all_arms(arms, [] if many else [scores[place] for place in whole], [task for task, _ in whole], asked)
 
 
 def _pair(
@@ -86,6 +90,7 @@ def _pair(
     baseline: str,
     scores: dict[tuple[str, str], dict[str, Array]],
     own: bool,
+    many: bool,
     alpha: float,
     remarks: list[str],
 ) -> dict[str, Any] | None:
@@ -93,6 +98,7 @@ def _pair(
 
     Args:
         own: every task has a metric of its own, so that even the sizes of differences meet in a common unit only.
+        many: there are too many runs for a bootstrap.
     """
     both = {place: here for place, here in scores.items() if candidate in here and baseline in here}
     if len(both) < 2:
@@ -117,11 +123,11 @@ def _pair(
         "sign_test_p": won.p,
         "wilcoxon_p": None,
         "difference": None,
-        "probability_of_improvement": across.probability_of_improvement(a, b, alpha),
+        "probability_of_improvement": None if many else across.probability_of_improvement(a, b, alpha),
     }
     if len(usable) > 1:
         a, b, unit = [a[i] for i in usable], [b[i] for i in usable], unit[usable]
-        found["difference"] = across.mean_normalised_difference(a, b, unit, alpha)
+        found["difference"] = None if many else across.mean_normalised_difference(a, b, unit, alpha)
         if own:
             differences = across.task_differences(a, b, unit)
     if not own or len(usable) > 1:
@@ -141,7 +147,7 @@ def _sentence(found: dict[str, Any], alpha: float) -> str:
     if found["difference"] and found["difference"]["ci_low"] is not None:
         value, low, high = (found["difference"][key] for key in ("value", "ci_low", "ci_high"))
         said.append(f"by {value:+.3g} sd of the runs on average [{low:.3g}, {high:.3g}]")
-    if chance["ci_low"] is not None:
+    if chance and chance["ci_low"] is not None:
         said.append(
             f"a run of it beats one of the other with probability {chance['value']:.2f} [{chance['ci_low']:.2f}, "
             f"{chance['ci_high']:.2f}]"
