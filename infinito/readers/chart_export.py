@@ -5,7 +5,8 @@ import re
 import pandas as pd
 
 from infinito.readers.numbers import numbers
-from infinito.readers.results import Options, Results
+from infinito.readers.pattern import parts_of
+from infinito.readers.results import Options, Results, completed
 
 COLUMN = re.compile(r"(?P<run>.+) - (?P<metric>.+?)(?P<band>__M(IN|AX))?")
 
@@ -32,9 +33,6 @@ def _same_as_line(frame: pd.DataFrame, column: str, match: re.Match[str], source
 
 def tidy(frame: pd.DataFrame, options: Options, source: str, remarks: list[str]) -> Results:
     """Its curves; the arm of a run is its name up to the last dash, underscore or blank (or by --pattern)."""
-    from infinito.readers.frame import completed
-    from infinito.readers.pattern import parts_of
-
     step = next(column for column in frame.columns if not COLUMN.fullmatch(str(column)))
     steps = numbers(frame[step])
     if steps is None:

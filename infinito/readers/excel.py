@@ -10,7 +10,7 @@ import pandas as pd
 
 from infinito.mistakes import one_line
 from infinito.readers import frame
-from infinito.readers.results import Options, Results
+from infinito.readers.results import Options, Results, completed
 
 NEW, OLD = (".xlsx", ".xlsm"), (".xls",)
 SUFFIXES = NEW + OLD
@@ -47,7 +47,7 @@ def read(path: Path, options: Options) -> Results:
     pairing = first.pairing if all(one.pairing == first.pairing for one in found.values()) else None
     units = {metric: unit for one in found.values() for metric, unit in one.units.items()}
     return dataclasses.replace(
-        first, table=frame.completed(pd.concat(pieces, ignore_index=True), path.name), read_as=read_as,
+        first, table=completed(pd.concat(pieces, ignore_index=True), path.name), read_as=read_as,
         remarks=list(dict.fromkeys(remarks)), pairing=pairing, units=units,
     )  # fmt: skip
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infinito.readers import delimited, frame, json_files, lm_eval, logs, parquet
+from infinito.readers import delimited, json_files, lm_eval, logs, parquet
 from infinito.readers.direction import direction
 from infinito.readers.pattern import compiled
-from infinito.readers.results import Options, Results
+from infinito.readers.results import Options, Results, completed
 
 TABLES = {**dict.fromkeys(delimited.SUFFIXES[:3], delimited), **dict.fromkeys(parquet.SUFFIXES, parquet)}
 
@@ -109,7 +109,7 @@ def _tables(folder: Path, names: dict[Path, str], reader: Any, options: Options)
         pieces.append(found.table.assign(**known[path], source=names[path]))
     table = pd.concat(pieces, ignore_index=True)
     pairing = "seed" if "seed" in known[next(iter(names))] else None
-    return Results(frame.completed(table, str(folder)), read_as, list(dict.fromkeys(remarks)), pairing, units)  # type: ignore[arg-type]
+    return Results(completed(table, str(folder)), read_as, list(dict.fromkeys(remarks)), pairing, units)  # type: ignore[arg-type]
 
 
 # a run's figures (metric, step, value), their units, and names of those that are no metrics
@@ -158,7 +158,7 @@ def runs_of(
         remarks.append(f"{', '.join(dict.fromkeys(left))}: not taken for metrics (--metric says otherwise).")
     read_as["metric"] = taken
     pairing = "seed" if "seed" in known[next(iter(names))] else None
-    return Results(frame.completed(table, source), read_as, remarks, pairing, units)  # type: ignore[arg-type]
+    return Results(completed(table, source), read_as, remarks, pairing, units)  # type: ignore[arg-type]
 
 
 def _of_log(path: Path, options: Options) -> Run:

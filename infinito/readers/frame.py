@@ -9,7 +9,7 @@ import pandas as pd
 from infinito.readers import chart_export
 from infinito.readers.numbers import numbers
 from infinito.readers.pattern import compiled
-from infinito.readers.results import COLUMNS, Options, Results
+from infinito.readers.results import Options, Results, completed
 from infinito.readers.roles import (
     ARM,
     FOLD,
@@ -30,7 +30,6 @@ from infinito.readers.roles import (
 )  # fmt: skip
 
 SEEDS = r"(?i)(seed|run|fold|s)?[ _=-]?\d+(\.0+)?"
-TEXT = ("arm", "task", "metric", "run", "seed", "status", "source")
 
 
 def tidy(frame: pd.DataFrame, options: Options, source: str) -> Results:
@@ -135,30 +134,6 @@ def _over_folds(table: pd.DataFrame, fold: np.ndarray, name: str) -> tuple[pd.Da
             f"{int((~whole).sum())} seeds lack a {name}: no figure, as the mean of the others is one of another test."
         )
     return means.assign(value=means["value"].where(whole)), said
-
-
-def completed(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    """A table with all the columns of a tidy one, each of its type."""
-    table = table.reset_index(drop=True).copy()
-    for key in COLUMNS:
-        if key not in table:
-            table[key] = source if key == "source" else np.nan if key in ("step", "value") else ""
-    for key in TEXT:
-        table[key] = as_text(table[key])
-    table["step"] = pd.to_numeric(table["step"], errors="coerce")
-    table["value"] = table["value"].astype(float)
-    return table[list(COLUMNS)]
-
-
-def as_text(column: pd.Series) -> pd.Series:
-    """Values as text, whole numbers without a fraction, what is missing as ""."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object)
-    if pd.api.types.is_float_dtype(column):
-        whole = column.dropna()
-        if (whole == whole.round()).all():
-            column = column.astype("Int64")
-    return column.astype("string").fillna("").str.strip().astype(object)
 
 
 def _cleaned(frame: pd.DataFrame, source: str) -> tuple[pd.DataFrame, list[str]]:

@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from infinito.readers.frame import completed
 from infinito.readers.pattern import parts_of_path
-from infinito.readers.results import Options, Results
+from infinito.readers.results import Options, Results, completed
 
 CHECKPOINT = re.compile(r"(?P<model>.+?)[_-](?:step|iter|checkpoint|ckpt)[_-]?(?P<step>\d+)", re.IGNORECASE)
 FIRST = ("acc", "exact_match", "em", "f1", "ppl", "word_perplexity", "perplexity")

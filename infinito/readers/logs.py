@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from infinito.readers.direction import direction
-from infinito.readers.frame import completed
 from infinito.readers.numbers import UNITS
-from infinito.readers.results import Options, Results
+from infinito.readers.results import Options, Results, completed
 from infinito.readers.roles import STEP
 
 SURE = (".log", ".out", ".err")

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
+TEXT = ("arm", "task", "metric", "run", "seed", "status", "source")
 COLUMNS = ("arm", "task", "metric", "run", "seed", "step", "value", "status", "source")
 FINISHED = ("", "finished", "completed", "complete", "ok", "success", "succeeded", "done")
 
@@ -62,3 +64,27 @@ class Options:
 def finished(status: pd.Series) -> pd.Series:
     """Which runs are done: all whose status says so, or says nothing. status: text -> bool."""
     return status.isin([text for text in status.unique() if text.strip().lower() in FINISHED])
+
+
+def completed(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """A table with all the columns of a tidy one, each of its type."""
+    table = table.reset_index(drop=True).copy()
+    for key in COLUMNS:
+        if key not in table:
+            table[key] = source if key == "source" else np.nan if key in ("step", "value") else ""
+    for key in TEXT:
+        table[key] = as_text(table[key])
+    table["step"] = pd.to_numeric(table["step"], errors="coerce")
+    table["value"] = table["value"].astype(float)
+    return table[list(COLUMNS)]
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """Values as text, whole numbers without a fraction, what is missing as ""."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(object)
+    if pd.api.types.is_float_dtype(column):
+        whole = column.dropna()
+        if (whole == whole.round()).all():
+            column = column.astype("Int64")
+    return column.astype("string").fillna("").str.strip().astype(object)

@@ -21,8 +21,8 @@ from urllib.parse import quote, urlsplit
 
 from infinito.tracking.parameters import is_seed, scalar
 from infinito.tracking.record import DIED, FAILED, FINISHED, KILLED, RUNNING, Json, Record
+from infinito.tracking.sent import Progress, Sent
 from infinito.tracking.store import attachments
-from infinito.tracking.targets import Progress, Sent
 
 API = "/api/2.0/mlflow"
 SECONDS = 30  # for an answer

@@ -2,26 +2,16 @@
 written."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from infinito.tracking import store
 from infinito.tracking.record import Record
+from infinito.tracking.sent import Progress, Sent
 
 logger = logging.getLogger(__name__)
 STORES = "a folder, or http://SERVER of MLflow"
 ALLOWED = f"{STORES}, or tensorboard:FOLDER, or wandb:FOLDER"
-
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Sent:
-    """How many runs were new to a target, and how many it had."""
-
-    new: int
-    known: int
 
 
 def folder_and_copy(name: str | None) -> tuple[store.Folder, list[str]]:

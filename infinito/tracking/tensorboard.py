@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infinito.storage import replacing
 from infinito.tracking.record import Record
-from infinito.tracking.targets import Progress, Sent
+from infinito.tracking.sent import Progress, Sent
 
 
 def send(runs: Sequence[Record], folder: Path, progress: Progress) -> Sent:

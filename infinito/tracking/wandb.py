@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infinito.tracking.record import FINISHED, Record
-from infinito.tracking.targets import Progress, Sent
+from infinito.tracking.sent import Progress, Sent
 
 
 def send(runs: Sequence[Record], folder: Path, progress: Progress) -> Sent:
